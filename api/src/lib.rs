@@ -1,0 +1,28 @@
+//! The resource types of hatrack and the CustomResourceDefinitions made from them.
+//!
+//! This crate does no I/O. The types are the contract: `k8s/crds/` is generated from them
+//! (`UPDATE_CRDS=1 cargo test -p hatrack-api --test crds`), and everything that a schema can check, it checks.
+
+pub mod cluster_node;
+pub mod crds;
+pub mod quantity;
+
+pub use cluster_node::{ClusterNode, ClusterNodeSpec, ClusterNodeStatus};
+
+/// API group of every resource and domain of every label.
+pub const GROUP: &str = "society.zeta.io";
+
+/// The served and stored version of every resource.
+pub const VERSION: &str = "v1alpha1";
+
+/// The namespace of Leases and records: what belongs to the cluster and not to a tenant.
+pub const SYSTEM_NAMESPACE: &str = "society-system";
+
+/// Label with the class of a node, for `kubectl get cn -l`.
+pub const CLASS_LABEL: &str = "society.zeta.io/class";
+
+/// User name of a node's client certificate: this prefix and the ClusterNode's name.
+pub const NODE_USER_PREFIX: &str = "society:node:";
+
+/// Group of every node's client certificate.
+pub const NODE_GROUP: &str = "society:nodes";

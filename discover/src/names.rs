@@ -1,0 +1,228 @@
+//! Names of devices: chosen once, from serial or slot, and kept over replug, reboot and restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hatrack_api::cluster_node::{Attribute, Device, DeviceClass, attribute};
+use serde::{Deserialize, Serialize};
+
+use crate::sighting::{Key, Sighting};
+
+const MAX_NAME_LENGTH: usize = 63;
+
+/// How a device was last seen: enough to know it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    class: DeviceClass,
+    slot: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    ids: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+}
+
+/// The names that this machine's devices have had. It is part of the agent's state file and can be recovered from the
+/// agent's own `ClusterNode`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Names {
+    known: BTreeMap<String, Known>,
+}
+
+impl Names {
+    /// The names that a `ClusterNode` shows, for a machine that lost its state file.
+    pub fn of_devices(devices: &[Device]) -> Self {
+        let known = devices.iter().filter_map(|device| Some((device.name.clone(), Known::of_device(device)?)));
+        Self { known: known.collect() }
+    }
+
+    /// Adds the names that only `other` knows.
+    pub fn adopt(&mut self, other: Self) {
+        for (name, known) in other.known {
+            self.known.entry(name).or_insert(known);
+        }
+    }
+
+    /// Gives every sighting its name, known or new, and returns the devices sorted by name.
+    ///
+    /// A device with a serial number is known by it in any slot, as long as only one of its class has that number; two
+    /// with one number, and a device without, are known by their slot.
+    pub fn assign(&mut self, sightings: Vec<Sighting>) -> Vec<Device> {
+        let twins = twins(&sightings);
+        let mut sightings = sightings;
+        sightings.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut taken = BTreeSet::new();
+        let mut devices: Vec<_> = Vec::with_capacity(sightings.len());
+        let mut strangers = Vec::new();
+        for sighting in sightings {
+            match self.find(&sighting.key, &twins, &taken) {
+                Some(name) => {
+                    taken.insert(name.clone());
+                    devices.push(self.named(name, sighting));
+                }
+                None => strangers.push(sighting),
+            }
+        }
+        for stranger in strangers {
+            let name = self.choose(&stranger.key, &twins);
+            devices.push(self.named(name, stranger));
+        }
+        devices.sort_by(|a, b| a.name.cmp(&b.name));
+        devices
+    }
+
+    fn find(&self, key: &Key, twins: &BTreeSet<(DeviceClass, String)>, taken: &BTreeSet<String>) -> Option<String> {
+        let own_serial = key.serial.as_ref().filter(|serial| !twins.contains(&(key.class, (*serial).clone())));
+        let free = || self.known.iter().filter(|(name, known)| known.class == key.class && !taken.contains(*name));
+        if let Some(serial) = own_serial
+            && let Some((name, _)) = free().find(|(_, known)| known.serial.as_ref() == Some(serial))
+        {
+            return Some(name.clone());
+        }
+        free().find(|(_, known)| known.is_in_slot_of(key)).map(|(name, _)| name.clone())
+    }
+
+    /// A new name: the class and the serial number, else the class and the slot; with a number behind it when another device has it.
+    fn choose(&self, key: &Key, twins: &BTreeSet<(DeviceClass, String)>) -> String {
+        let own_serial = key.serial.as_ref().filter(|serial| !twins.contains(&(key.class, (*serial).clone())));
+        let words = own_serial.map(|serial| label(serial)).filter(|label| !label.is_empty());
+        let words = words.unwrap_or_else(|| label(&key.slot));
+        let base: String = format!("{}-{words}", key.class).chars().take(MAX_NAME_LENGTH - 4).collect();
+        let base = base.trim_end_matches('-');
+        let mut name = base.to_owned();
+        let mut number = 2;
+        while self.known.contains_key(&name) {
+            name = format!("{base}-{number}");
+            number += 1;
+        }
+        name
+    }
+
+    fn named(&mut self, name: String, sighting: Sighting) -> Device {
+        let Sighting { key, attributes, capacity, nodes, health } = sighting;
+        let class = key.class;
+        self.known.insert(name.clone(), Known { class, slot: key.slot, ids: key.ids, serial: key.serial });
+        Device { name, class, attributes, capacity, nodes, health }
+    }
+}
+
+impl Known {
+    fn of_device(device: &Device) -> Option<Self> {
+        let text = |name: &str| match device.attributes.get(name)? {
+            Attribute::String(text) => Some(text.clone()),
+            _ => None,
+        };
+        let slot = text(attribute::USB_PATH).or_else(|| text(attribute::PCI_BUS_ID));
+        let serial = text(attribute::SERIAL);
+        if slot.is_none() && serial.is_none() {
+            return None;
+        }
+        Some(Self { class: device.class, slot: slot.unwrap_or_default(), ids: String::new(), serial })
+    }
+
+    /// A name recovered from a `ClusterNode` has no ids: its slot is all there is to know it by. A device with a
+    /// serial number of its own is not another one that sat in its slot before.
+    fn is_in_slot_of(&self, key: &Key) -> bool {
+        let same_kind = self.ids.is_empty() || self.ids == key.ids;
+        let other_serial = self.serial.is_some() && key.serial.is_some() && self.serial != key.serial;
+        self.slot == key.slot && same_kind && !other_serial
+    }
+}
+
+/// Serial numbers that more than one device of a class reports: they tell nothing apart.
+fn twins(sightings: &[Sighting]) -> BTreeSet<(DeviceClass, String)> {
+    let mut seen = BTreeSet::new();
+    let numbers = sightings.iter().filter_map(|sighting| Some((sighting.key.class, sighting.key.serial.clone()?)));
+    numbers.filter(|number| !seen.insert(number.clone())).collect()
+}
+
+/// The lower-case letters and digits of a text, with one `-` for each run of anything else.
+fn label(text: &str) -> String {
+    let mut label = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() {
+            label.push(c.to_ascii_lowercase());
+        } else if !label.is_empty() && !label.ends_with('-') {
+            label.push('-');
+        }
+    }
+    label.trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use hatrack_api::cluster_node::Health;
+
+    use super::*;
+
+    fn phone(slot: &str, serial: Option<&str>) -> Sighting {
+        let key = Key {
+            class: DeviceClass::Phone,
+            slot: slot.to_owned(),
+            ids: "usb".to_owned(),
+            serial: serial.map(str::to_owned),
+        };
+        Sighting::new(key, Health::ready("AdbDevice"))
+            .text(attribute::USB_PATH, Some(slot))
+            .text(attribute::SERIAL, serial)
+    }
+
+    fn names(devices: &[Device]) -> Vec<&str> {
+        devices.iter().map(|device| device.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_serial_number_keeps_its_name_in_another_slot() {
+        let mut known = Names::default();
+        assert_eq!(names(&known.assign(vec![phone("c/1", Some("R58M123ABC"))])), ["phone-r58m123abc"]);
+        assert_eq!(names(&known.assign(vec![phone("c/2", Some("R58M123ABC"))])), ["phone-r58m123abc"]);
+    }
+
+    #[test]
+    fn a_slot_keeps_its_name_while_the_serial_number_is_unknown() {
+        let mut known = Names::default();
+        assert_eq!(names(&known.assign(vec![phone("0000:00:14.0/3.2", None)])), ["phone-0000-00-14-0-3-2"]);
+        let later = known.assign(vec![phone("0000:00:14.0/3.2", Some("X1"))]);
+        assert_eq!(names(&later), ["phone-0000-00-14-0-3-2"]);
+        assert_eq!(names(&known.assign(vec![phone("0000:00:14.0/4", Some("X1"))])), ["phone-0000-00-14-0-3-2"]);
+    }
+
+    #[test]
+    fn another_phone_in_the_same_slot_is_another_device() {
+        let mut known = Names::default();
+        known.assign(vec![phone("c/1", Some("A"))]);
+        assert_eq!(names(&known.assign(vec![phone("c/1", Some("B"))])), ["phone-b"]);
+        assert_eq!(
+            names(&known.assign(vec![phone("c/2", Some("A")), phone("c/1", Some("B"))])),
+            ["phone-a", "phone-b"]
+        );
+    }
+
+    #[test]
+    fn twins_are_told_apart_by_their_slots() {
+        let mut known = Names::default();
+        let twins = || vec![phone("c/1", Some("0123456789ABCDEF")), phone("c/2", Some("0123456789ABCDEF"))];
+        assert_eq!(names(&known.assign(twins())), ["phone-c-1", "phone-c-2"]);
+        assert_eq!(names(&known.assign(twins())), ["phone-c-1", "phone-c-2"]);
+    }
+
+    #[test]
+    fn names_come_back_from_the_object_when_the_state_file_is_lost() {
+        let mut known = Names::default();
+        known.assign(vec![phone("c/1", None)]);
+        let devices = known.assign(vec![phone("c/1", Some("A"))]);
+        let mut recovered = Names::of_devices(&devices);
+        assert_eq!(names(&recovered.assign(vec![phone("c/9", Some("A"))])), ["phone-c-1"]);
+    }
+
+    #[test]
+    fn a_name_is_a_dns_label_whatever_the_serial_number_says() {
+        let mut known = Names::default();
+        let odd = ["(no serial number)", "", "💥", "Ünïcode 7", &"z".repeat(200)];
+        let sightings = odd.iter().enumerate().map(|(i, serial)| phone(&format!("c/{i}"), Some(serial))).collect();
+        for device in known.assign(sightings) {
+            assert!(device.name.len() <= MAX_NAME_LENGTH && !device.name.ends_with('-'), "{}", device.name);
+            assert!(device.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+        }
+    }
+}
