@@ -1,8 +1,9 @@
 //! The resource types of hatrack and the CustomResourceDefinitions made from them.
 //!
 //! This crate does no I/O. The types are the contract: `k8s/crds/` is generated from them
-//! (`UPDATE_CRDS=1 cargo test -p hatrack-api --test crds`), and everything that a schema can check, it checks.
+//! (`UPDATE_MANIFESTS=1 cargo test -p hatrack-api --test manifests`), and everything that a schema can check, it checks.
 
+pub mod access;
 pub mod cluster_node;
 pub mod crds;
 pub mod quantity;
