@@ -4,7 +4,7 @@
 //! a server-side apply that creates is authorised with the name from its path, a POST is not and so is refused.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
-use kube::api::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{GROUP, NODE_USER_PREFIX};
 
@@ -15,7 +15,7 @@ pub fn node_role_name(node: &str) -> String {
 
 /// What the node of this name may do, and the binding that lets it.
 pub fn node(node: &str) -> (ClusterRole, ClusterRoleBinding) {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| PolicyRule {
+    let may = |group: &str, resources: &[&str], verbs: &[&str]| PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
         resources: Some(owned(resources)),
         resource_names: Some(vec![node.to_owned()]),
@@ -26,9 +26,9 @@ pub fn node(node: &str) -> (ClusterRole, ClusterRoleBinding) {
     let role = ClusterRole {
         metadata: metadata.clone(),
         rules: Some(vec![
-            rule(GROUP, &["clusternodes"], &["create", "get", "list", "patch", "watch"]),
-            rule(GROUP, &["clusternodes/status"], &["get", "patch"]),
-            rule("coordination.k8s.io", &["leases"], &["create", "get", "patch", "update"]),
+            may(GROUP, &["clusternodes"], &["create", "get", "list", "patch", "watch"]),
+            may(GROUP, &["clusternodes/status"], &["get", "patch"]),
+            may("coordination.k8s.io", &["leases"], &["create", "get", "patch", "update"]),
         ]),
         ..ClusterRole::default()
     };
