@@ -1,6 +1,8 @@
 //! The manifests in `k8s/` that are made from the types are what the types say.
 //! `UPDATE_MANIFESTS=1 cargo test -p hatrack-api --test manifests` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 const REFRESH: &str = "UPDATE_MANIFESTS=1 cargo test -p hatrack-api --test manifests";

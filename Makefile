@@ -1,0 +1,26 @@
+# The commands that everybody shares. `make test` is what continuous integration runs.
+
+.PHONY: try test lint bench rust go
+.DEFAULT_GOAL := try
+
+# Discovers this machine, registers it in a folder and shows the result: no cluster needed.
+try: rust
+	@cargo run --quiet --package hatrack -- try
+
+# Every test: formatting, lints, documentation, then the tests of all crates against a real control plane.
+test: rust go lint
+	@tests/setup
+	cargo test --workspace --no-fail-fast
+
+lint: rust
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+rust:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install 1.95 or newer with rustup (https://rustup.rs)" >&2; exit 1; }
+
+# Go builds the control plane that the tests run against, once.
+go:
+	@command -v go >/dev/null || [ -n "$$KUBEBUILDER_ASSETS" ] || { \
+		echo "Go is missing: install 1.26 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS" >&2; exit 1; }
