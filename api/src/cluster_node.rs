@@ -50,7 +50,7 @@ pub const MAX_NAME_LENGTH: usize = 51;
     selectable = ".spec.class",
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.metadata.name.size() <= 51")
         .message("the name must be a DNS label of at most 51 characters, so that it fits a certificate"),
-    validation = Rule::new("self.spec.class == oldSelf.spec.class || oldSelf.?status.?hats.orValue([]).size() == 0")
+    validation = Rule::new("self.spec.class == oldSelf.spec.class || !has(oldSelf.status) || !has(oldSelf.status.hats) || oldSelf.status.hats.size() == 0")
         .message("spec.class cannot change while hats are worn: cordon the node and let them end first"),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.class", description = "class of the machine"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status",
@@ -62,7 +62,7 @@ pub const MAX_NAME_LENGTH: usize = 51;
     printcolumn(name = "Hats", type_ = "string", json_path = ".status.hats[*].name", description = "hats that the machine is to wear"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "since its first registration")
 )]
-#[x_kube(validation = Rule::new("self.?hardwareID.orValue('') == '' || oldSelf.?hardwareID.orValue('') == '' || self.hardwareID == oldSelf.hardwareID")
+#[x_kube(validation = Rule::new("!has(self.hardwareID) || self.hardwareID == '' || !has(oldSelf.hardwareID) || oldSelf.hardwareID == '' || self.hardwareID == oldSelf.hardwareID")
     .message("spec.hardwareID is pinned: clear it first if another machine shall take this name"))]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterNodeSpec {
