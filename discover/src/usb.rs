@@ -3,7 +3,7 @@
 use crate::root::{Root, Unreadable};
 
 /// One USB device, hubs included.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// Kernel name, `3-1.2`: it changes when buses are numbered anew.
     pub sysfs_name: String,
@@ -32,7 +32,7 @@ pub struct Device {
 }
 
 /// One interface of a USB device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Class, subclass and protocol: `(0xff, 0x42, 0x01)` is adb.
     pub triple: (u8, u8, u8),
