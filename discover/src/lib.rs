@@ -16,6 +16,7 @@ pub mod accelerator;
 pub mod condition;
 pub mod gpu;
 pub mod host;
+pub mod hotplug;
 pub mod inventory;
 pub mod names;
 pub mod network;

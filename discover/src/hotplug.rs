@@ -1,0 +1,154 @@
+//! That something changed: uevents of the kernel, and libusb's arrivals and departures.
+//!
+//! An event says that it is time to look, not what to believe: facts come from [`crate::inventory::look`] alone. So a
+//! source may tell of one thing twice, and neither may keep silent about one: what could not be read is
+//! [`Event::Overflow`]. Netlink is needed for both (`RestrictAddressFamilies=AF_NETLINK` in a sandbox); libusb opens no
+//! device here and so needs no permission.
+
+mod kernel;
+pub mod uevent;
+mod usb;
+
+use std::io;
+
+pub use uevent::Action;
+
+use kernel::Uevents;
+use usb::Arrivals;
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The kernel told of a device that can matter.
+    Device {
+        /// What happened to it.
+        action: Action,
+        /// The kernel's name for its kind: `pci`, `usb`, `block`.
+        subsystem: String,
+        /// Its path below `/sys`.
+        path: String,
+    },
+    /// libusb saw a device arrive or leave: one event for any number of them.
+    Usb,
+    /// More happened than could be read: everything may have changed.
+    Overflow,
+}
+
+/// No source of events can be opened: what is left is to look now and then.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to open a source of hotplug events (libusb: {usb})")]
+pub struct Unavailable {
+    /// Why there are no uevents.
+    #[source]
+    uevents: io::Error,
+    usb: rusb::Error,
+}
+
+/// Every source of events ended while the program ran.
+#[derive(Debug, thiserror::Error)]
+#[error("every source of hotplug events has ended")]
+pub struct Ended;
+
+/// The sources of events of this machine.
+#[derive(Debug)]
+pub struct Hotplug {
+    uevents: Option<Uevents>,
+    usb: Option<Arrivals>,
+}
+
+impl Hotplug {
+    /// Opens what can be opened; one source alone is enough. It must be called in a Tokio runtime with I/O.
+    pub fn open() -> Result<Self, Unavailable> {
+        let (uevents, usb) = match (Uevents::open(), Arrivals::open()) {
+            (Err(uevents), Err(usb)) => return Err(Unavailable { uevents, usb }),
+            opened => opened,
+        };
+        let uevents = uevents
+            .inspect_err(|error| tracing::warn!(%error, "no uevents of the kernel: libusb alone tells of changes"));
+        let usb =
+            usb.inspect_err(|error| tracing::info!(%error, "no USB events of libusb: uevents alone tell of changes"));
+        Ok(Self { uevents: uevents.ok(), usb: usb.ok() })
+    }
+
+    /// Waits until something changed. Nothing is lost when the future is dropped before it is ready.
+    pub async fn changed(&mut self) -> Result<Event, Ended> {
+        loop {
+            match (&mut self.uevents, &mut self.usb) {
+                (None, None) => return Err(Ended),
+                (uevents, usb) => tokio::select! {
+                    event = next_uevent(uevents.as_ref()) => match event {
+                        Ok(event) => return Ok(event),
+                        Err(error) => {
+                            tracing::warn!(%error, "the kernel's uevents ended");
+                            self.uevents = None;
+                        }
+                    },
+                    arrived = next_arrival(usb.as_mut()) => match arrived {
+                        Some(()) => return Ok(Event::Usb),
+                        None => self.usb = None,
+                    },
+                },
+            }
+        }
+    }
+}
+
+async fn next_uevent(uevents: Option<&Uevents>) -> io::Result<Event> {
+    match uevents {
+        Some(uevents) => uevents.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_arrival(usb: Option<&mut Arrivals>) -> Option<()> {
+    match usb {
+        Some(usb) => usb.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_source_it_ends_instead_of_waiting_for_ever() {
+        let mut hotplug = Hotplug { uevents: None, usb: None };
+        assert!(matches!(hotplug.changed().await, Err(Ended)));
+    }
+
+    /// Asks the kernel for an event of a PCI bridge, which no driver and no rule of udev minds; false where that cannot be.
+    fn ring() -> bool {
+        let bridges = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+        let is_bridge =
+            |path: &PathBuf| fs::read_to_string(path.join("class")).is_ok_and(|class| class.starts_with("0x06"));
+        let Some(bridge) = bridges.map(|entry| entry.path()).find(is_bridge) else {
+            println!("SKIPPED: this machine has no PCI bridge");
+            return false;
+        };
+        let written = fs::write(bridge.join("uevent"), "change");
+        written.inspect_err(|error| println!("SKIPPED: `{}` cannot be written: {error}", bridge.display())).is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told() {
+        let mut hotplug = Hotplug::open().unwrap();
+        if !ring() {
+            return;
+        }
+        let told = async {
+            loop {
+                if let Event::Device { action: Action::Change, subsystem, .. } = hotplug.changed().await.unwrap()
+                    && subsystem == "pci"
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), told).await.expect("the change is told");
+    }
+}
