@@ -59,7 +59,7 @@ pub const MAX_NAME_LENGTH: usize = 51;
     printcolumn(name = "Phones", type_ = "string", json_path = ".status.summary.phones", description = "usable/present phones"),
     printcolumn(name = "Accelerators", type_ = "string", json_path = ".status.summary.accelerators",
         description = "usable/present accelerators"),
-    printcolumn(name = "Hats", type_ = "string", json_path = ".status.hats[*].name", description = "hats that the machine is to wear"),
+    printcolumn(name = "Hats", type_ = "string", json_path = ".status.summary.hats", description = "hats that the machine is to wear"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "since its first registration")
 )]
 #[x_kube(validation = Rule::new("!has(self.hardwareID) || self.hardwareID == '' || !has(oldSelf.hardwareID) || oldSelf.hardwareID == '' || self.hardwareID == oldSelf.hardwareID")

@@ -114,6 +114,7 @@ impl Inventory {
             gpus: count(DeviceClass::Gpu),
             phones: count(DeviceClass::Phone),
             accelerators: count(DeviceClass::Accelerator),
+            hats: None,
         }
     }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{Device, Health};
 
-/// What is true of a machine. Every field has one writer: `hats`, `Ready` and `IdentityConflict` are the operator's, the rest is the agent's.
+/// What is true of a machine. Every field has one writer: `hats`, `summary.hats`, `Ready` and `IdentityConflict` are the
+/// operator's, the rest is the agent's.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterNodeStatus {
@@ -50,7 +51,7 @@ pub struct ClusterNodeStatus {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub worn: Option<Vec<WornHat>>,
 
-    /// Usable and present devices by class, for the columns of `kubectl get`.
+    /// What the columns of `kubectl get` show.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
 
@@ -285,7 +286,7 @@ pub enum WornState {
     Stopped,
 }
 
-/// Usable and present devices by class, as `7/8`.
+/// What the columns of `kubectl get` show: usable and present devices by class as `7/8`, and the hats in words.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
@@ -301,4 +302,9 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9]+/[0-9]+$"))]
     pub accelerators: Option<String>,
+    /// The operator's: names of the hats that the node is to wear, `executor, phone-farm (20)`. A column shows only the first
+    /// element of a list, so the names stand here together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub hats: Option<String>,
 }
