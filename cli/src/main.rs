@@ -1,1 +1,52 @@
-fn main() {}
+//! `hatrack`: what a person types.
+//!
+//! `args` says what can be typed, one file of `commands` does each thing, `cluster` is where nodes are kept, `view` turns
+//! them into text, and `output` is the only place that writes.
+
+mod args;
+mod cluster;
+mod commands;
+mod errors;
+mod machine;
+mod output;
+mod registration;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+use crate::output::Printer;
+
+/// What a command came to; an error is the third way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Done, and the answer, if there was a question, is yes.
+    Done,
+    /// Done, and the answer is no.
+    No,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::No => Self::from(1),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let printer = Printer::new(arguments.color.into());
+    match run(arguments.command, &printer) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => errors::report(&error, &printer).into(),
+    }
+}
+
+fn run(command: Command, printer: &Printer) -> anyhow::Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(commands::run(command, printer))
+}

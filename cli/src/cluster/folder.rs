@@ -1,0 +1,199 @@
+//! A cluster in a folder: `DIR/<plural>/[<namespace>/]<name>.yaml`, status included.
+//!
+//! A reader sees each manifest whole, as it is renamed into its place; writers wait for the lock on `DIR/.lock`. What the
+//! API server would refuse is refused here by the same schema.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use hatrack_api::ClusterNode;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::Registered;
+use crate::registration::{Refused, Registration};
+
+const PLURAL: &str = "clusternodes";
+
+/// A cluster in a folder.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+/// Why a folder cannot be read or written as a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such folder.
+    #[error("there is no folder `{0}`")]
+    Absent(String),
+    /// A file or folder cannot be read or written.
+    #[error("failed to {action} `{path}`")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is no manifest.
+    #[error("`{path}`{place} is no manifest of a ClusterNode")]
+    Manifest {
+        /// The file.
+        path: String,
+        /// The line and column, as `, line 3`.
+        place: String,
+        /// Why not.
+        #[source]
+        source: Invalid,
+    },
+    /// A node cannot be written as YAML.
+    #[error("failed to write the node `{name}` as YAML")]
+    Unwritable {
+        /// Name of the node.
+        name: String,
+        /// Why.
+        #[source]
+        source: serde_saphyr::ser_error::Error,
+    },
+}
+
+/// Why a text is no manifest.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Folder {
+    /// The cluster in a folder, which need not exist yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where a node is kept.
+    pub fn file_of(&self, name: &str) -> PathBuf {
+        self.path.join(PLURAL).join(format!("{name}.yaml"))
+    }
+
+    /// Every node, sorted by name.
+    pub fn nodes(&self) -> Result<Vec<ClusterNode>, Error> {
+        if !self.path.is_dir() {
+            return Err(Error::Absent(self.path.display().to_string()));
+        }
+        let folder = self.path.join(PLURAL);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("read", &folder)(error)),
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.push(entry.map_err(failed("read", &folder))?.path());
+        }
+        paths.retain(|path| is_manifest(path));
+        paths.sort();
+        paths.iter().filter_map(|path| read(path).transpose()).collect()
+    }
+
+    /// One node.
+    pub fn node(&self, name: &str) -> Result<Option<ClusterNode>, Error> {
+        if !self.path.is_dir() {
+            return Err(Error::Absent(self.path.display().to_string()));
+        }
+        read(&self.file_of(name))
+    }
+
+    /// Writes a node.
+    pub fn register(
+        &self,
+        name: &str,
+        plan: impl FnOnce(Option<&ClusterNode>) -> Result<Registration, Refused>,
+    ) -> anyhow::Result<Registered> {
+        let _lock = self.lock()?;
+        let existing = read(&self.file_of(name))?;
+        let registration = plan(existing.as_ref())?;
+        let node = merged(existing.as_ref(), &registration, &Time(Timestamp::now()))?;
+        self.write(&node, name)?;
+        Ok(Registered { node, created: existing.is_none() })
+    }
+
+    /// Held until dropped.
+    fn lock(&self) -> Result<File, Error> {
+        let folder = self.path.join(PLURAL);
+        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
+        let path = self.path.join(".lock");
+        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(failed("open", &path))?;
+        file.lock().map_err(failed("lock", &path))?;
+        Ok(file)
+    }
+
+    fn write(&self, node: &ClusterNode, name: &str) -> Result<(), Error> {
+        let text = serde_saphyr::to_string(node)
+            .map_err(|source| Error::Unwritable { name: name.to_owned(), source })?;
+        let path = self.file_of(name);
+        let draft = path.with_file_name(format!(".{name}.yaml.new"));
+        let write = || {
+            let mut file = File::create(&draft)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)
+        };
+        write().map_err(failed("write", &path))
+    }
+}
+
+/// The node with what the API server keeps: the identity of the object, and counters of its changes.
+fn merged(existing: Option<&ClusterNode>, registration: &Registration, now: &Time) -> Result<ClusterNode, Error> {
+    let mut node = ClusterNode::new(&registration.name, registration.spec.clone());
+    if let Some(existing) = existing {
+        node.metadata = existing.metadata.clone();
+        node.status.clone_from(&existing.status);
+    }
+    node.metadata.labels.get_or_insert_default().extend(registration.labels.clone());
+    node.metadata.creation_timestamp.get_or_insert_with(|| now.clone());
+    if node.metadata.uid.is_none() {
+        node.metadata.uid = Some(new_uid()?);
+    }
+    let respecified = existing.is_none_or(|existing| existing.spec != registration.spec);
+    let generation = node.metadata.generation.unwrap_or_default() + i64::from(respecified);
+    node.metadata.generation = Some(generation);
+    node.status = Some(registration.status(node.status.as_ref(), Some(generation), now));
+    let version: u64 = node.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default();
+    if existing != Some(&node) {
+        node.metadata.resource_version = Some((version + 1).to_string());
+    }
+    Ok(node)
+}
+
+fn new_uid() -> Result<String, Error> {
+    let path = Path::new("/proc/sys/kernel/random/uuid");
+    let uid = fs::read_to_string(path).map_err(failed("read", path))?;
+    Ok(uid.trim().to_owned())
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.display().to_string();
+    move |source| Error::Io { action, path, source }
+}
+
+/// Files that begin with a dot are drafts of writers and of editors.
+fn is_manifest(path: &Path) -> bool {
+    let hidden = path.file_name().and_then(OsStr::to_str).is_none_or(|name| name.starts_with('.'));
+    !hidden && path.extension() == Some(OsStr::new("yaml"))
+}
+
+fn read(path: &Path) -> Result<Option<ClusterNode>, Error> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path)(error)),
+    };
+    serde_saphyr::from_str(&text).map(Some).map_err(|error| {
+        let place = error.location().map(|at| format!(", line {}", at.line())).unwrap_or_default();
+        Error::Manifest { path: path.display().to_string(), place, source: Invalid(error.without_snippet().to_string()) }
+    })
+}

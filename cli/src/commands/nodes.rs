@@ -1,0 +1,49 @@
+//! `hatrack nodes`: the machines of the cluster.
+
+use hatrack_api::ClusterNode;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::core::{ObjectList, ListMeta, TypeMeta};
+
+use crate::Outcome;
+use crate::args::{Format, Nodes, OutputOptions};
+use crate::cluster::Cluster;
+use crate::output::Printer;
+use crate::view::nodes;
+
+/// Lists the nodes.
+pub async fn run(options: &Nodes, printer: &Printer) -> anyhow::Result<Outcome> {
+    let cluster = Cluster::open(&options.cluster).await?;
+    let mut found = cluster.nodes().await?;
+    found.retain(|node| wanted(options, node));
+    nodes::sort(&mut found, options.sort);
+    print(&found, &options.output, printer)?;
+    printer.note(&nodes::summary(&found));
+    Ok(Outcome::Done)
+}
+
+fn wanted(options: &Nodes, node: &ClusterNode) -> bool {
+    let named = options.names.is_empty() || options.names.contains(&node.name_any());
+    named && options.class.is_none_or(|class| node.spec.class == class)
+}
+
+/// Prints nodes in the form that was asked for.
+pub fn print(found: &[ClusterNode], output: &OutputOptions, printer: &Printer) -> anyhow::Result<()> {
+    if printer.structured(output.output, &list(found))? {
+        return Ok(());
+    }
+    let text = match output.output {
+        Format::Name => found.iter().map(|node| format!("clusternode.society.zeta.io/{}\n", node.name_any())).collect(),
+        format => {
+            let wide = format == Format::Wide;
+            let width = printer.width().filter(|_| !wide);
+            nodes::table(found, wide, Timestamp::now()).render(width, !output.no_headers, 0)
+        }
+    };
+    Ok(printer.data(&text)?)
+}
+
+fn list(found: &[ClusterNode]) -> ObjectList<ClusterNode> {
+    let types = TypeMeta { api_version: "v1".to_owned(), kind: "List".to_owned() };
+    ObjectList { types, metadata: ListMeta::default(), items: found.to_vec() }
+}

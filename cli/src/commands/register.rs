@@ -1,0 +1,51 @@
+//! `hatrack register`: this machine becomes a node.
+
+use hatrack_api::ClusterNode;
+use hatrack_discover::inventory::Inventory;
+use hatrack_discover::names::Names;
+use kube::ResourceExt;
+
+use crate::Outcome;
+use crate::args::{MachineOptions, Register};
+use crate::cluster::{Cluster, Registered};
+use crate::machine;
+use crate::output::Printer;
+use crate::output::style::{self, paint};
+use crate::registration::{self, Wishes};
+
+/// Registers the machine and prints its node.
+pub async fn run(options: Register, printer: &Printer) -> anyhow::Result<Outcome> {
+    let cluster = Cluster::open(&options.cluster).await?;
+    let guessed = options.class.is_none();
+    let wishes = Wishes { class: options.class, profile: options.profile, expects: options.expect };
+    let (registered, _) = register(&cluster, options.name.as_deref(), &options.machine, &wishes).await?;
+    let node = &registered.node;
+    let name = node.name_any();
+    let done = if registered.created { "registered" } else { "brought up to date" };
+    printer.note(&format!("{} {name} is {done}", paint(style::GOOD, "ok:")));
+    if registered.created && guessed {
+        let class = node.spec.class;
+        printer.note(&format!("{} class {class} fits what was found; `--class` says otherwise", paint(style::HINT, "hint:")));
+    }
+    super::nodes::print(std::slice::from_ref(node), &options.output, printer)?;
+    Ok(Outcome::Done)
+}
+
+/// Registers the machine and says what it has; its devices keep the names that the node has for them.
+pub async fn register(
+    cluster: &Cluster,
+    name: Option<&str>,
+    machine: &MachineOptions,
+    wishes: &Wishes,
+) -> anyhow::Result<(Registered, Inventory)> {
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => registration::name_of(&machine::look(machine, &mut Names::default()).await?.identity.hostname)?,
+    };
+    let mut names = registration::names_of(cluster.node(&name).await?.as_ref());
+    let inventory = machine::look(machine, &mut names).await?;
+    let plan = |existing: Option<&ClusterNode>| registration::plan(&name, existing, inventory.clone(), wishes);
+    let registered = cluster.register(&name, plan).await?;
+    Ok((registered, inventory))
+}
+

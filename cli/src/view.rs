@@ -1,0 +1,10 @@
+//! Turns data into text for people.
+
+pub mod age;
+pub mod amount;
+pub mod device;
+pub mod inventory;
+pub mod nodes;
+pub mod order;
+pub mod phones;
+pub mod table;

@@ -1,0 +1,257 @@
+//! A machine, as a person wants to see it.
+
+use hatrack_api::cluster_node::{Device, DeviceClass, Disk, HealthState, Interface};
+use hatrack_discover::inventory::Inventory;
+
+use super::table::{Cell, Column, Table, wrap};
+use super::{amount, device, order};
+use crate::output::style::{self, paint};
+
+const CLASSES: [DeviceClass; 3] = [DeviceClass::Gpu, DeviceClass::Phone, DeviceClass::Accelerator];
+
+/// How a machine is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Columns of the terminal.
+    pub width: Option<usize>,
+    /// Whether tables have headers.
+    pub headers: bool,
+    /// Whether everything is shown, however wide.
+    pub wide: bool,
+}
+
+impl Layout {
+    fn table_width(self) -> Option<usize> {
+        self.width.filter(|_| !self.wide)
+    }
+}
+
+/// The whole report.
+pub fn report(inventory: &Inventory, layout: Layout) -> String {
+    let sections = [
+        host(inventory),
+        devices(&inventory.devices, &inventory.doubts, layout),
+        advice(&inventory.devices, layout),
+        disks(&inventory.storage, layout),
+        interfaces(&inventory.interfaces, layout),
+        doubts(&inventory.doubts, layout),
+    ];
+    let filled: Vec<_> = sections.into_iter().filter(|section| !section.is_empty()).collect();
+    filled.join("\n")
+}
+
+fn host(inventory: &Inventory) -> String {
+    let system = &inventory.system;
+    let mut text = format!("{}\n", paint(style::HEADING, non_empty(&inventory.identity.hostname, "(no host name)")));
+    let mut fact = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            text.push_str(&format!("  {name:<12} {value}\n"));
+        }
+    };
+    fact("system", joined([system.os_image.clone(), prefixed("Linux ", &system.kernel_version), some(&system.architecture)]));
+    fact("nixos", system.nixos.as_ref().map(|nixos| nixos.version.clone()));
+    fact("board", system.board.as_ref().map(|board| words([board.vendor.as_deref(), Some(&board.model)])));
+    for add_on in system.board.iter().flat_map(|board| &board.add_ons) {
+        fact("add-on", Some(words([Some(&add_on.vendor), Some(&add_on.product)])));
+    }
+    fact("processor", joined([system.cpu.model.clone(), counted(system.cpu.cores, "core"), counted(Some(system.cpu.threads), "thread")]));
+    fact("memory", system.memory.as_ref().map(amount::memory));
+    fact("addresses", Some(inventory.identity.addresses.join(", ")));
+    fact("hardware id", inventory.hardware_id.clone().or_else(|| Some("none that can be trusted".to_owned())));
+    text
+}
+
+fn devices(devices: &[Device], doubts: &[String], layout: Layout) -> String {
+    if devices.is_empty() {
+        let none = if doubts.is_empty() {
+            "none: no GPU, phone or accelerator is on PCI or USB"
+        } else {
+            "none seen, but not everything could be looked at"
+        };
+        return format!("{} {none}\n", paint(style::HEADING, "Devices"));
+    }
+    let mut table = Table::new([
+        Column::text("NAME"),
+        Column::text("STATE"),
+        Column::text("REASON"),
+        Column::text("MODEL").cut_to(14),
+        Column::number("MEMORY").spare(1),
+        Column::text("WHERE").spare(2),
+    ]);
+    for found in sorted(devices) {
+        let style = device::style_of(found.health.state);
+        table.row([
+            Cell::plain(&found.name),
+            Cell::new(found.health.state.as_str(), style),
+            Cell::plain(&found.health.reason),
+            Cell::optional(device::model(found)),
+            Cell::optional(device::memory(found)),
+            Cell::optional(device::place(found)),
+        ]);
+    }
+    let heading = paint(style::HEADING, "Devices");
+    format!("{heading} {}\n{}", counts(devices), table.render(layout.table_width(), layout.headers, 2))
+}
+
+/// `8 GPUs, 7 usable; 20 phones`.
+pub fn counts(devices: &[Device]) -> String {
+    let count = |class| {
+        let all: Vec<_> = devices.iter().filter(|found| counts_in(found, class)).collect();
+        let usable = all.iter().filter(|found| found.health.is_usable()).count();
+        match all.len() {
+            0 => None,
+            present if usable == present => Some(format!("{present} {}", device::plural(class, present))),
+            present => Some(format!("{present} {}, {usable} usable", device::plural(class, present))),
+        }
+    };
+    CLASSES.into_iter().filter_map(count).collect::<Vec<_>>().join("; ")
+}
+
+/// A card that carries MIG instances is counted by them.
+fn counts_in(found: &Device, class: DeviceClass) -> bool {
+    found.class == class && !hatrack_discover::gpu::carries_instances(found)
+}
+
+/// What to do about devices that are not as they should be: devices with the same trouble together.
+pub fn advice(devices: &[Device], layout: Layout) -> String {
+    let mut troubles: Vec<(HealthState, &str, &str, Vec<&str>)> = Vec::new();
+    let ill = |found: &&Device| {
+        found.health.state != HealthState::Ready && !hatrack_discover::gpu::carries_instances(found)
+    };
+    for found in sorted(devices).into_iter().filter(ill) {
+        let health = &found.health;
+        let same = troubles.iter_mut().find(|(_, reason, message, _)| *reason == health.reason && *message == health.message);
+        match same {
+            Some((.., names)) => names.push(&found.name),
+            None => troubles.push((health.state, &health.reason, &health.message, vec![&found.name])),
+        }
+    }
+    if troubles.is_empty() {
+        return String::new();
+    }
+    troubles.sort_by_key(|(state, ..)| std::cmp::Reverse(*state));
+    let mut text = format!("{}\n", paint(style::HEADING, "What to do"));
+    for (state, reason, message, names) in troubles {
+        let reason = paint(device::style_of(state), reason);
+        text.push_str(&format!("  {reason}: {}\n", names.join(", ")));
+        let message = if message.is_empty() { "nothing is known about it" } else { message };
+        text.push_str(&indented(message, 4, layout.width));
+    }
+    text
+}
+
+fn disks(disks: &[Disk], layout: Layout) -> String {
+    let mut table = Table::new([
+        Column::text("NAME"),
+        Column::number("SIZE"),
+        Column::text("KIND"),
+        Column::text("MODEL").cut_to(12),
+        Column::text("STATE"),
+        Column::text("BY-ID").cut_to(16).spare(1),
+    ]);
+    for disk in disks {
+        let kind = disk.rotational.map(|rotational| if rotational { "spinning" } else { "solid state" });
+        let health = disk.health.as_ref();
+        let state = health.map(|health| Cell::new(format!("{}: {}", health.state, health.reason), device::style_of(health.state)));
+        table.row([
+            Cell::plain(&disk.name),
+            Cell::plain(amount::disk(&disk.size)),
+            Cell::optional(kind),
+            Cell::optional(disk.model.as_deref()),
+            state.unwrap_or_else(|| Cell::plain("")),
+            Cell::optional(disk.by_id.as_deref()),
+        ]);
+    }
+    section("Disks", disks.is_empty(), &table, layout)
+}
+
+fn interfaces(interfaces: &[Interface], layout: Layout) -> String {
+    let mut table = Table::new([
+        Column::text("NAME"),
+        Column::text("LINK"),
+        Column::number("SPEED"),
+        Column::text("MAC"),
+    ]);
+    for interface in interfaces {
+        let link = match interface.carrier {
+            Some(true) => Cell::new("up", style::GOOD),
+            Some(false) => Cell::new("no cable", style::CARE),
+            None => Cell::new("down", style::FAINT),
+        };
+        table.row([
+            Cell::plain(&interface.name),
+            link,
+            Cell::optional(interface.speed.map(speed)),
+            Cell::optional(interface.mac.as_deref()),
+        ]);
+    }
+    section("Network", interfaces.is_empty(), &table, layout)
+}
+
+fn section(title: &str, empty: bool, table: &Table, layout: Layout) -> String {
+    if empty {
+        return String::new();
+    }
+    format!("{}\n{}", paint(style::HEADING, title), table.render(layout.table_width(), layout.headers, 2))
+}
+
+fn doubts(doubts: &[String], layout: Layout) -> String {
+    if doubts.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("{}\n", paint(style::HEADING, "What could not be told"));
+    for doubt in doubts {
+        text.push_str(&indented(doubt, 2, layout.width));
+    }
+    text
+}
+
+/// A text broken to the terminal, with a margin.
+pub fn indented(text: &str, margin: usize, width: Option<usize>) -> String {
+    let room = width.unwrap_or(100).min(100).saturating_sub(margin).max(20);
+    wrap(text, room).into_iter().map(|line| format!("{:margin$}{line}\n", "")).collect()
+}
+
+fn sorted(devices: &[Device]) -> Vec<&Device> {
+    let mut sorted: Vec<_> = devices.iter().collect();
+    sorted.sort_by(|a, b| a.class.cmp(&b.class).then_with(|| order::natural(&a.name, &b.name)));
+    sorted
+}
+
+/// Mbit/s in words.
+fn speed(megabits: i64) -> String {
+    if megabits >= 1000 && megabits % 100 == 0 {
+        let tenths = megabits / 100;
+        let decimal = if tenths % 10 == 0 { String::new() } else { format!(".{}", tenths % 10) };
+        return format!("{}{decimal} Gbit/s", tenths / 10);
+    }
+    format!("{megabits} Mbit/s")
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn prefixed(prefix: &str, text: &str) -> Option<String> {
+    some(text).map(|text| format!("{prefix}{text}"))
+}
+
+fn counted(count: Option<i32>, what: &str) -> Option<String> {
+    match count? {
+        ..=0 => None,
+        1 => Some(format!("1 {what}")),
+        count => Some(format!("{count} {what}s")),
+    }
+}
+
+fn joined<const N: usize>(parts: [Option<String>; N]) -> Option<String> {
+    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+fn words<const N: usize>(parts: [Option<&str>; N]) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn non_empty<'a>(text: &'a str, otherwise: &'a str) -> &'a str {
+    if text.is_empty() { otherwise } else { text }
+}
