@@ -53,6 +53,16 @@ pub enum Command {
     Phones(Phones),
     Completions(Completions),
     Manual(Manual),
+    #[command(name = hatrack_discover::nvidia::probe::SUBCOMMAND, hide = true)]
+    ProbeNvml(ProbeNvml),
+}
+
+/// Ask NVML and print what it says: what the other commands run, so that a deadline can kill it.
+#[derive(Debug, Args)]
+pub struct ProbeNvml {
+    /// Go on with each change
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// Show what this machine has and how it looks as a node, in a folder: no cluster needed.
@@ -182,7 +192,9 @@ pub enum Order {
 Examples:
   hatrack phones phones-1
   hatrack phones --cluster lab
-  hatrack phones phones-1 -o json | jq -r '.items[] | select(.health.state != \"Ready\") | .name'")]
+  hatrack phones phones-1 -o json | jq -r '.nodes[][] | select(.health.state != \"Ready\") | .name'
+
+The JSON and YAML forms hold the phones by node, with `schema: hatrack.phones/v1`.")]
 pub struct Phones {
     /// Name of the node; without it, every node with phones
     #[arg(value_name = "NODE")]

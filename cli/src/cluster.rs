@@ -15,8 +15,13 @@ pub enum Cluster {
     /// A folder of manifests.
     Folder(Folder),
     /// A Kubernetes API server.
-    Kubernetes(Kubernetes),
+    Kubernetes(Box<Kubernetes>),
 }
+
+/// There is no such node.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no node `{0}`")]
+pub struct NoNode(pub String);
 
 /// What registering a machine did.
 #[derive(Debug)]
@@ -32,7 +37,7 @@ impl Cluster {
     pub async fn open(options: &ClusterOptions) -> anyhow::Result<Self> {
         match &options.cluster {
             Some(folder) => Ok(Self::Folder(Folder::at(folder))),
-            None => Ok(Self::Kubernetes(Kubernetes::connect(options.context.as_deref()).await?)),
+            None => Ok(Self::Kubernetes(Kubernetes::connect(options.context.as_deref()).await?.into())),
         }
     }
 

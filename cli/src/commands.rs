@@ -1,37 +1,37 @@
 //! What each command does: one file for each.
 
+mod completions;
 mod discover;
+mod manual;
 mod nodes;
+mod phones;
 mod register;
 mod r#try;
 
-use clap::CommandFactory;
+use std::process::ExitCode;
+
+use hatrack_discover::nvidia::probe;
 
 use crate::Outcome;
-use crate::args::{Arguments, Command};
+use crate::args::Command;
 use crate::output::Printer;
 
 /// Does what was typed.
-pub async fn run(command: Command, printer: &Printer) -> anyhow::Result<Outcome> {
+pub fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Try(options) => r#try::run(options, printer).await,
-        Command::Discover(options) => discover::run(&options, printer).await,
-        Command::Register(options) => register::run(options, printer).await,
-        Command::Nodes(options) => nodes::run(&options, printer).await,
-        Command::Phones(_) => Ok(Outcome::Done),
-        Command::Completions(options) => completions(&options, printer),
-        Command::Manual(options) => manual(&options),
+        Command::Try(options) => finish(r#try::run(options, printer)),
+        Command::Discover(options) => finish(discover::run(&options, printer)),
+        Command::Register(options) => finish(register::run(options, printer)),
+        Command::Nodes(options) => finish(nodes::run(&options, printer)),
+        Command::Phones(options) => finish(phones::run(&options, printer)),
+        Command::Completions(options) => Ok(completions::run(&options, printer)?.into()),
+        Command::Manual(options) => Ok(manual::run(&options, printer)?.into()),
+        // Before any runtime: NVML may never return.
+        Command::ProbeNvml(options) => Ok(probe::run(options.watch)),
     }
 }
 
-fn completions(options: &crate::args::Completions, printer: &Printer) -> anyhow::Result<Outcome> {
-    let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Arguments::command(), "hatrack", &mut script);
-    printer.data(&String::from_utf8(script)?)?;
-    Ok(Outcome::Done)
-}
-
-fn manual(options: &crate::args::Manual) -> anyhow::Result<Outcome> {
-    clap_mangen::generate_to(Arguments::command(), &options.folder)?;
-    Ok(Outcome::Done)
+fn finish(command: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(command)?.into())
 }

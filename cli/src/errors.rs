@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::cluster::{folder, kubernetes};
+use crate::cluster::{NoNode, folder, kubernetes};
 use crate::machine::NoTree;
 use crate::output::Printer;
 use crate::output::style::{self, paint};
@@ -41,7 +41,7 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
     if let Some(hint) = causes(error).find_map(hint) {
         printer.note(&format!("{} {hint}", paint(style::HINT, "hint:")));
     }
-    if error.is::<Refused>() { Exit::No } else { Exit::Error }
+    if error.is::<Refused>() || error.is::<NoNode>() { Exit::No } else { Exit::Error }
 }
 
 fn causes(error: &anyhow::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -63,6 +63,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<kubernetes::Error>() {
         return of_kubernetes(error);
     }
+    if cause.is::<NoNode>() {
+        return Some("`hatrack nodes` lists those that there are".to_owned());
+    }
     cause.downcast_ref::<NoTree>().map(|_| "`--root` takes a folder with `sys/`, `proc/` and `etc/` in it".to_owned())
 }
 
@@ -79,8 +82,12 @@ fn of_refusal(refused: &Refused) -> String {
 
 fn of_folder(error: &folder::Error) -> Option<String> {
     match error {
-        folder::Error::Absent(path) => Some(format!("`hatrack register --cluster {path}` makes it, with this machine in it")),
-        folder::Error::Manifest { .. } => Some("correct the file or move it away; other nodes are not touched".to_owned()),
+        folder::Error::Absent(path) => {
+            Some(format!("`hatrack register --cluster {path}` makes it, with this machine in it"))
+        }
+        folder::Error::Manifest { .. } => {
+            Some("correct the file or move it away; other nodes are not touched".to_owned())
+        }
         folder::Error::Io { .. } | folder::Error::Unwritable { .. } => None,
     }
 }
@@ -88,10 +95,13 @@ fn of_folder(error: &folder::Error) -> Option<String> {
 fn of_kubernetes(error: &kubernetes::Error) -> Option<String> {
     match error {
         kubernetes::Error::NoCluster => Some(
-            "name a folder with `--cluster DIR`, or a kubeconfig with KUBECONFIG; `hatrack try` needs neither".to_owned(),
+            "name a folder with `--cluster DIR`, or a kubeconfig with KUBECONFIG; `hatrack try` needs neither"
+                .to_owned(),
         ),
         kubernetes::Error::Refused { source, .. } => of_answer(source.code),
-        kubernetes::Error::Failed { .. } => Some("is the API server of the kubeconfig up, and can it be reached from here?".to_owned()),
+        kubernetes::Error::Failed { .. } => {
+            Some("is the API server of the kubeconfig up, and can it be reached from here?".to_owned())
+        }
         kubernetes::Error::Kubeconfig(_) => Some("`kubectl config view` shows the kubeconfig that is used".to_owned()),
     }
 }

@@ -1,10 +1,23 @@
 //! Looks at a machine: this one, or a copy of another one's tree.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use hatrack_discover::host;
 use hatrack_discover::inventory::{self, Answers, Inventory};
 use hatrack_discover::names::Names;
+use hatrack_discover::nvidia::{self, probe};
+use hatrack_discover::phone::adb;
 use hatrack_discover::root::Root;
 
 use crate::args::MachineOptions;
+
+/// Where adb's own tools look for the server (AOSP `adb.h`, `DEFAULT_ADB_PORT`).
+const ADB_SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5037);
+
+/// This program, even if its file was replaced meanwhile (proc(5)).
+const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
 /// The folder of a copied tree cannot be one.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +30,13 @@ pub struct NoTree {
 pub async fn look(options: &MachineOptions, names: &mut Names) -> Result<Inventory, NoTree> {
     let root = root(options)?;
     let facts = inventory::look(&root);
-    let answers = ask(options, &root).await;
-    Ok(Inventory::compose(&root, facts, &answers, names, None))
+    let (nvml, adb) = tokio::join!(ask_nvml(&root, options.deadline), ask_adb(&root, options));
+    Ok(Inventory::compose(&root, facts, &Answers { nvml, adb }, names, None))
+}
+
+/// The host name of the machine.
+pub fn hostname(options: &MachineOptions) -> Result<String, NoTree> {
+    Ok(host::collect(&root(options)?).identity.hostname)
 }
 
 fn root(options: &MachineOptions) -> Result<Root, NoTree> {
@@ -30,7 +48,16 @@ fn root(options: &MachineOptions) -> Result<Root, NoTree> {
     }
 }
 
-#[expect(clippy::unused_async, reason = "stub")]
-async fn ask(_options: &MachineOptions, _root: &Root) -> Answers {
-    Answers::default()
+/// The driver of this machine knows nothing of another one's tree.
+async fn ask_nvml(root: &Root, deadline: Duration) -> nvidia::View {
+    if root.is_machine() { probe::ask(Path::new(OWN_EXECUTABLE), deadline).await } else { nvidia::View::default() }
+}
+
+/// The server of this machine is asked about another one's tree only when it is named.
+async fn ask_adb(root: &Root, options: &MachineOptions) -> adb::View {
+    let server = options.adb_server.or(root.is_machine().then_some(ADB_SERVER));
+    match server {
+        Some(server) => adb::client::ask(server, options.deadline).await,
+        None => adb::View::NotAsked,
+    }
 }

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Arguments, Command};
+use crate::args::Arguments;
 use crate::output::Printer;
 
 /// What a command came to; an error is the third way.
@@ -40,13 +40,5 @@ impl From<Outcome> for ExitCode {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let printer = Printer::new(arguments.color.into());
-    match run(arguments.command, &printer) {
-        Ok(outcome) => outcome.into(),
-        Err(error) => errors::report(&error, &printer).into(),
-    }
-}
-
-fn run(command: Command, printer: &Printer) -> anyhow::Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(commands::run(command, printer))
+    commands::run(arguments.command, &printer).unwrap_or_else(|error| errors::report(&error, &printer).into())
 }

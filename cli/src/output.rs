@@ -33,15 +33,17 @@ pub mod style {
 }
 
 /// Writes text, with colours where they are wanted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Printer {
     color: ColorChoice,
+    /// Columns that a table may have; absent: as many as it takes.
+    pub width: Option<usize>,
 }
 
 impl Printer {
     /// A printer for this process.
     pub fn new(color: ColorChoice) -> Self {
-        Self { color }
+        Self { color, width: width() }
     }
 
     /// Writes data to stdout, at once.
@@ -57,16 +59,6 @@ impl Printer {
         _ = writeln!(stderr, "{text}");
     }
 
-    /// Columns that a table may have: `COLUMNS`, else those of the terminal, else as many as it takes.
-    #[expect(clippy::unused_self, reason = "the width is the printer's as the colour is")]
-    pub fn width(&self) -> Option<usize> {
-        let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
-        asked.or_else(|| {
-            let terminal = io::stdout().is_terminal().then(|| terminal_size::terminal_size_of(io::stdout()))?;
-            terminal.map(|(width, _)| usize::from(width.0))
-        })
-    }
-
     /// Writes data for programs; `false` if the format is one for people.
     pub fn structured(&self, format: Format, data: &impl Serialize) -> anyhow::Result<bool> {
         match format {
@@ -76,4 +68,18 @@ impl Printer {
         }
         Ok(true)
     }
+}
+
+/// `COLUMNS`, else the columns of the terminal.
+fn width() -> Option<usize> {
+    let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    asked.or_else(|| {
+        let (width, _) = io::stdout().is_terminal().then(|| terminal_size::terminal_size_of(io::stdout()))??;
+        Some(usize::from(width.0))
+    })
+}
+
+/// Each text on a line of its own.
+pub fn lines(texts: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    texts.into_iter().fold(String::new(), |all, text| all + text.as_ref() + "\n")
 }

@@ -15,7 +15,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// The name is another machine's.
-    #[error("the node `{name}` is another machine: it is pinned to the hardware id `{theirs}`, this machine has `{ours}`")]
+    #[error(
+        "the node `{name}` is another machine: it is pinned to the hardware id `{theirs}`, this machine has `{ours}`"
+    )]
     OtherMachine {
         /// Name of the node.
         name: String,

@@ -132,8 +132,8 @@ impl Folder {
     }
 
     fn write(&self, node: &ClusterNode, name: &str) -> Result<(), Error> {
-        let text = serde_saphyr::to_string(node)
-            .map_err(|source| Error::Unwritable { name: name.to_owned(), source })?;
+        let text =
+            serde_saphyr::to_string(node).map_err(|source| Error::Unwritable { name: name.to_owned(), source })?;
         let path = self.file_of(name);
         let draft = path.with_file_name(format!(".{name}.yaml.new"));
         let write = || {
@@ -194,6 +194,10 @@ fn read(path: &Path) -> Result<Option<ClusterNode>, Error> {
     };
     serde_saphyr::from_str(&text).map(Some).map_err(|error| {
         let place = error.location().map(|at| format!(", line {}", at.line())).unwrap_or_default();
-        Error::Manifest { path: path.display().to_string(), place, source: Invalid(error.without_snippet().to_string()) }
+        Error::Manifest {
+            path: path.display().to_string(),
+            place,
+            source: Invalid(error.without_snippet().to_string()),
+        }
     })
 }

@@ -108,7 +108,8 @@ impl Kubernetes {
         let now = Time(Timestamp::now());
         let mut status = registration.status(node.status.as_ref(), node.metadata.generation, &now);
         status.hats = None;
-        let ours = [hatrack_api::cluster_node::condition::DEVICES_HEALTHY, hatrack_api::cluster_node::condition::AS_EXPECTED];
+        let ours =
+            [hatrack_api::cluster_node::condition::DEVICES_HEALTHY, hatrack_api::cluster_node::condition::AS_EXPECTED];
         status.conditions.get_or_insert_default().retain(|condition| ours.contains(&condition.type_.as_str()));
         let apply = json!({
             "apiVersion": format!("{}/{}", hatrack_api::GROUP, hatrack_api::VERSION),

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::args::{Discover, Format};
-use crate::output::Printer;
-use crate::view::inventory::{self, Layout};
 use crate::machine;
+use crate::output::{Printer, lines};
+use crate::view::inventory::{self, Layout};
 
 const SCHEMA: &str = "hatrack.discover/v1";
 
@@ -28,14 +28,9 @@ pub async fn run(options: &Discover, printer: &Printer) -> anyhow::Result<Outcom
         return Ok(Outcome::Done);
     }
     if format == Format::Name {
-        let names: String = inventory.devices.iter().map(|device| format!("{}\n", device.name)).collect();
-        printer.data(&names)?;
+        printer.data(&lines(inventory.devices.iter().map(|device| &device.name)))?;
     } else {
-        let layout = Layout {
-            width: printer.width(),
-            headers: !options.output.no_headers,
-            wide: format == Format::Wide,
-        };
+        let layout = Layout { width: printer.width, headers: !options.output.no_headers, wide: format == Format::Wide };
         printer.data(&inventory::report(&inventory, layout))?;
     }
     Ok(Outcome::Done)

@@ -1,14 +1,15 @@
 //! `hatrack nodes`: the machines of the cluster.
 
-use hatrack_api::ClusterNode;
+use hatrack_api::{ClusterNode, GROUP};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::core::{ObjectList, ListMeta, TypeMeta};
+use kube::core::{ListMeta, ObjectList, TypeMeta};
 
 use crate::Outcome;
 use crate::args::{Format, Nodes, OutputOptions};
-use crate::cluster::Cluster;
-use crate::output::Printer;
+use crate::cluster::{Cluster, NoNode};
+use crate::output::style::{self, paint};
+use crate::output::{Printer, lines};
 use crate::view::nodes;
 
 /// Lists the nodes.
@@ -19,7 +20,16 @@ pub async fn run(options: &Nodes, printer: &Printer) -> anyhow::Result<Outcome> 
     nodes::sort(&mut found, options.sort);
     print(&found, &options.output, printer)?;
     printer.note(&nodes::summary(&found));
-    Ok(Outcome::Done)
+    Ok(report_unknown(&options.names, &found, printer))
+}
+
+/// Names that no node has: the answer to those is no.
+fn report_unknown(names: &[String], found: &[ClusterNode], printer: &Printer) -> Outcome {
+    let unknown: Vec<_> = names.iter().filter(|name| found.iter().all(|node| node.name_any() != **name)).collect();
+    for name in &unknown {
+        printer.note(&format!("{} {}", paint(style::ILL, "no:"), NoNode((*name).clone())));
+    }
+    if unknown.is_empty() { Outcome::Done } else { Outcome::No }
 }
 
 fn wanted(options: &Nodes, node: &ClusterNode) -> bool {
@@ -33,10 +43,10 @@ pub fn print(found: &[ClusterNode], output: &OutputOptions, printer: &Printer) -
         return Ok(());
     }
     let text = match output.output {
-        Format::Name => found.iter().map(|node| format!("clusternode.society.zeta.io/{}\n", node.name_any())).collect(),
+        Format::Name => lines(found.iter().map(|node| format!("clusternode.{GROUP}/{}", node.name_any()))),
         format => {
             let wide = format == Format::Wide;
-            let width = printer.width().filter(|_| !wide);
+            let width = printer.width.filter(|_| !wide);
             nodes::table(found, wide, Timestamp::now()).render(width, !output.no_headers, 0)
         }
     };

@@ -2,8 +2,6 @@
 
 use hatrack_api::ClusterNode;
 use hatrack_discover::inventory::Inventory;
-use hatrack_discover::names::Names;
-use kube::ResourceExt;
 
 use crate::Outcome;
 use crate::args::{MachineOptions, Register};
@@ -18,14 +16,20 @@ pub async fn run(options: Register, printer: &Printer) -> anyhow::Result<Outcome
     let cluster = Cluster::open(&options.cluster).await?;
     let guessed = options.class.is_none();
     let wishes = Wishes { class: options.class, profile: options.profile, expects: options.expect };
-    let (registered, _) = register(&cluster, options.name.as_deref(), &options.machine, &wishes).await?;
+    let name = match options.name {
+        Some(name) => name,
+        None => registration::name_of(&machine::hostname(&options.machine)?)?,
+    };
+    let (registered, _) = register(&cluster, &name, &options.machine, &wishes).await?;
     let node = &registered.node;
-    let name = node.name_any();
     let done = if registered.created { "registered" } else { "brought up to date" };
     printer.note(&format!("{} {name} is {done}", paint(style::GOOD, "ok:")));
     if registered.created && guessed {
         let class = node.spec.class;
-        printer.note(&format!("{} class {class} fits what was found; `--class` says otherwise", paint(style::HINT, "hint:")));
+        printer.note(&format!(
+            "{} class {class} fits what was found; `--class` says otherwise",
+            paint(style::HINT, "hint:")
+        ));
     }
     super::nodes::print(std::slice::from_ref(node), &options.output, printer)?;
     Ok(Outcome::Done)
@@ -34,18 +38,13 @@ pub async fn run(options: Register, printer: &Printer) -> anyhow::Result<Outcome
 /// Registers the machine and says what it has; its devices keep the names that the node has for them.
 pub async fn register(
     cluster: &Cluster,
-    name: Option<&str>,
+    name: &str,
     machine: &MachineOptions,
     wishes: &Wishes,
 ) -> anyhow::Result<(Registered, Inventory)> {
-    let name = match name {
-        Some(name) => name.to_owned(),
-        None => registration::name_of(&machine::look(machine, &mut Names::default()).await?.identity.hostname)?,
-    };
-    let mut names = registration::names_of(cluster.node(&name).await?.as_ref());
+    let mut names = registration::names_of(cluster.node(name).await?.as_ref());
     let inventory = machine::look(machine, &mut names).await?;
-    let plan = |existing: Option<&ClusterNode>| registration::plan(&name, existing, inventory.clone(), wishes);
-    let registered = cluster.register(&name, plan).await?;
+    let plan = |existing: Option<&ClusterNode>| registration::plan(name, existing, inventory.clone(), wishes);
+    let registered = cluster.register(name, plan).await?;
     Ok((registered, inventory))
 }
-

@@ -1,5 +1,6 @@
 //! `hatrack try`: this machine as a node, without a cluster.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -13,9 +14,10 @@ use crate::args::{ClusterOptions, MachineOptions, Try};
 use crate::cluster::Cluster;
 use crate::cluster::folder::Folder;
 use crate::commands::register::register;
+use crate::machine;
 use crate::output::Printer;
 use crate::output::style::{self, paint};
-use crate::registration::Wishes;
+use crate::registration::{self, Wishes};
 use crate::view::inventory::{self, Layout};
 use crate::view::nodes;
 
@@ -26,8 +28,11 @@ pub async fn run(options: Try, printer: &Printer) -> anyhow::Result<Outcome> {
         None => new_folder()?,
     };
     let cluster = Cluster::open(&ClusterOptions { cluster: Some(folder.clone()), context: None }).await?;
-    let (registered, inventory) = register(&cluster, None, &options.machine, &Wishes::default()).await?;
-    let layout = Layout { width: printer.width(), headers: true, wide: false };
+    // A tree without a host name is a machine all the same.
+    let name =
+        registration::name_of(&machine::hostname(&options.machine)?).unwrap_or_else(|_| "this-machine".to_owned());
+    let (registered, inventory) = register(&cluster, &name, &options.machine, &Wishes::default()).await?;
+    let layout = Layout { width: printer.width, headers: true, wide: false };
     let story = [
         inventory::report(&inventory, layout),
         as_node(&registered.node, layout),
@@ -71,7 +76,7 @@ fn next(node: &ClusterNode, folder: &Path, machine: &MachineOptions) -> String {
     let mut text = format!("{}\n", paint(style::HEADING, "What to type next"));
     for (command, why) in commands {
         let padding = " ".repeat(longest - command.len());
-        text.push_str(&format!("  {}{padding}  {}\n", paint(style::HINT, &command), paint(style::FAINT, why)));
+        _ = writeln!(text, "  {}{padding}  {}", paint(style::HINT, &command), paint(style::FAINT, why));
     }
     text
 }

@@ -11,16 +11,16 @@ const YEAR: i64 = 365 * DAY;
 pub fn between(then: Timestamp, now: Timestamp) -> String {
     let age = now.as_second() - then.as_second();
     match age {
-        ..-1 => "<invalid>".to_owned(),
-        -1..0 => "0s".to_owned(),
+        ..=-2 => "<invalid>".to_owned(),
+        -1 => "0s".to_owned(),
         0..120 => format!("{age}s"),
-        ..600 => pair(age, (MINUTE, 'm'), Some((1, 's'))),
-        ..10_800 => pair(age, (MINUTE, 'm'), None),
-        ..28_800 => pair(age, (HOUR, 'h'), Some((MINUTE, 'm'))),
-        ..172_800 => pair(age, (HOUR, 'h'), None),
-        ..691_200 => pair(age, (DAY, 'd'), Some((HOUR, 'h'))),
-        ..63_072_000 => pair(age, (DAY, 'd'), None),
-        ..252_288_000 => pair(age, (YEAR, 'y'), Some((DAY, 'd'))),
+        120..600 => pair(age, (MINUTE, 'm'), Some((1, 's'))),
+        600..10_800 => pair(age, (MINUTE, 'm'), None),
+        10_800..28_800 => pair(age, (HOUR, 'h'), Some((MINUTE, 'm'))),
+        28_800..172_800 => pair(age, (HOUR, 'h'), None),
+        172_800..691_200 => pair(age, (DAY, 'd'), Some((HOUR, 'h'))),
+        691_200..63_072_000 => pair(age, (DAY, 'd'), None),
+        63_072_000..252_288_000 => pair(age, (YEAR, 'y'), Some((DAY, 'd'))),
         _ => pair(age, (YEAR, 'y'), None),
     }
 }

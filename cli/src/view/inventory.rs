@@ -1,10 +1,13 @@
 //! A machine, as a person wants to see it.
 
+use std::fmt::Write;
+
 use hatrack_api::cluster_node::{Device, DeviceClass, Disk, HealthState, Interface};
 use hatrack_discover::inventory::Inventory;
 
 use super::table::{Cell, Column, Table, wrap};
 use super::{amount, device, order};
+use crate::output::lines;
 use crate::output::style::{self, paint};
 
 const CLASSES: [DeviceClass; 3] = [DeviceClass::Gpu, DeviceClass::Phone, DeviceClass::Accelerator];
@@ -42,23 +45,25 @@ pub fn report(inventory: &Inventory, layout: Layout) -> String {
 
 fn host(inventory: &Inventory) -> String {
     let system = &inventory.system;
-    let mut text = format!("{}\n", paint(style::HEADING, non_empty(&inventory.identity.hostname, "(no host name)")));
-    let mut fact = |name: &str, value: Option<String>| {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            text.push_str(&format!("  {name:<12} {value}\n"));
-        }
-    };
-    fact("system", joined([system.os_image.clone(), prefixed("Linux ", &system.kernel_version), some(&system.architecture)]));
-    fact("nixos", system.nixos.as_ref().map(|nixos| nixos.version.clone()));
-    fact("board", system.board.as_ref().map(|board| words([board.vendor.as_deref(), Some(&board.model)])));
-    for add_on in system.board.iter().flat_map(|board| &board.add_ons) {
-        fact("add-on", Some(words([Some(&add_on.vendor), Some(&add_on.product)])));
-    }
-    fact("processor", joined([system.cpu.model.clone(), counted(system.cpu.cores, "core"), counted(Some(system.cpu.threads), "thread")]));
-    fact("memory", system.memory.as_ref().map(amount::memory));
-    fact("addresses", Some(inventory.identity.addresses.join(", ")));
-    fact("hardware id", inventory.hardware_id.clone().or_else(|| Some("none that can be trusted".to_owned())));
-    text
+    let cpu = &system.cpu;
+    let board = system.board.as_ref();
+    let mut facts = vec![
+        (
+            "system",
+            joined([system.os_image.clone(), prefixed("Linux ", &system.kernel_version), some(&system.architecture)]),
+        ),
+        ("nixos", system.nixos.as_ref().map(|nixos| nixos.version.clone()).unwrap_or_default()),
+        ("board", board.map(|board| words([board.vendor.as_deref(), Some(&board.model)])).unwrap_or_default()),
+        ("processor", joined([cpu.model.clone(), counted(cpu.cores, "core"), counted(Some(cpu.threads), "thread")])),
+        ("memory", system.memory.as_ref().map(amount::memory).unwrap_or_default()),
+        ("addresses", inventory.identity.addresses.join(", ")),
+        ("hardware id", inventory.hardware_id.as_deref().unwrap_or("none that can be trusted").to_owned()),
+    ];
+    let add_ons = board.into_iter().flat_map(|board| &board.add_ons);
+    facts.splice(3..3, add_ons.map(|add_on| ("add-on", words([Some(&add_on.vendor), Some(&add_on.product)]))));
+    facts.retain(|(_, value)| !value.is_empty());
+    let facts = facts.into_iter().map(|(name, value)| format!("  {name:<12} {value}"));
+    paint(style::HEADING, non_empty(&inventory.identity.hostname, "(no host name)")) + "\n" + &lines(facts)
 }
 
 fn devices(devices: &[Device], doubts: &[String], layout: Layout) -> String {
@@ -115,12 +120,12 @@ fn counts_in(found: &Device, class: DeviceClass) -> bool {
 /// What to do about devices that are not as they should be: devices with the same trouble together.
 pub fn advice(devices: &[Device], layout: Layout) -> String {
     let mut troubles: Vec<(HealthState, &str, &str, Vec<&str>)> = Vec::new();
-    let ill = |found: &&Device| {
-        found.health.state != HealthState::Ready && !hatrack_discover::gpu::carries_instances(found)
-    };
+    let ill =
+        |found: &&Device| found.health.state != HealthState::Ready && !hatrack_discover::gpu::carries_instances(found);
     for found in sorted(devices).into_iter().filter(ill) {
         let health = &found.health;
-        let same = troubles.iter_mut().find(|(_, reason, message, _)| *reason == health.reason && *message == health.message);
+        let same =
+            troubles.iter_mut().find(|(_, reason, message, _)| *reason == health.reason && *message == health.message);
         match same {
             Some((.., names)) => names.push(&found.name),
             None => troubles.push((health.state, &health.reason, &health.message, vec![&found.name])),
@@ -133,7 +138,7 @@ pub fn advice(devices: &[Device], layout: Layout) -> String {
     let mut text = format!("{}\n", paint(style::HEADING, "What to do"));
     for (state, reason, message, names) in troubles {
         let reason = paint(device::style_of(state), reason);
-        text.push_str(&format!("  {reason}: {}\n", names.join(", ")));
+        _ = writeln!(text, "  {reason}: {}", names.join(", "));
         let message = if message.is_empty() { "nothing is known about it" } else { message };
         text.push_str(&indented(message, 4, layout.width));
     }
@@ -152,7 +157,8 @@ fn disks(disks: &[Disk], layout: Layout) -> String {
     for disk in disks {
         let kind = disk.rotational.map(|rotational| if rotational { "spinning" } else { "solid state" });
         let health = disk.health.as_ref();
-        let state = health.map(|health| Cell::new(format!("{}: {}", health.state, health.reason), device::style_of(health.state)));
+        let state = health
+            .map(|health| Cell::new(format!("{}: {}", health.state, health.reason), device::style_of(health.state)));
         table.row([
             Cell::plain(&disk.name),
             Cell::plain(amount::disk(&disk.size)),
@@ -166,12 +172,8 @@ fn disks(disks: &[Disk], layout: Layout) -> String {
 }
 
 fn interfaces(interfaces: &[Interface], layout: Layout) -> String {
-    let mut table = Table::new([
-        Column::text("NAME"),
-        Column::text("LINK"),
-        Column::number("SPEED"),
-        Column::text("MAC"),
-    ]);
+    let mut table =
+        Table::new([Column::text("NAME"), Column::text("LINK"), Column::number("SPEED"), Column::text("MAC")]);
     for interface in interfaces {
         let link = match interface.carrier {
             Some(true) => Cell::new("up", style::GOOD),
@@ -209,7 +211,7 @@ fn doubts(doubts: &[String], layout: Layout) -> String {
 /// A text broken to the terminal, with a margin.
 pub fn indented(text: &str, margin: usize, width: Option<usize>) -> String {
     let room = width.unwrap_or(100).min(100).saturating_sub(margin).max(20);
-    wrap(text, room).into_iter().map(|line| format!("{:margin$}{line}\n", "")).collect()
+    lines(wrap(text, room).into_iter().map(|line| format!("{:margin$}{line}", "")))
 }
 
 fn sorted(devices: &[Device]) -> Vec<&Device> {
@@ -244,8 +246,8 @@ fn counted(count: Option<i32>, what: &str) -> Option<String> {
     }
 }
 
-fn joined<const N: usize>(parts: [Option<String>; N]) -> Option<String> {
-    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+fn joined<const N: usize>(parts: [Option<String>; N]) -> String {
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn words<const N: usize>(parts: [Option<&str>; N]) -> String {

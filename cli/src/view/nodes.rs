@@ -151,7 +151,10 @@ fn row(node: &ClusterNode, wide: bool, now: Timestamp) -> Vec<Cell> {
     let created = node.metadata.creation_timestamp.as_ref().map(|created| age::between(created.0, now));
     let mut cells = vec![
         Cell::plain(node.name_any()),
-        Cell::new(status(node), if is(node, condition::IDENTITY_CONFLICT, "True") { style::ILL } else { Readiness::of(node).style() }),
+        Cell::new(
+            status(node),
+            if is(node, condition::IDENTITY_CONFLICT, "True") { style::ILL } else { Readiness::of(node).style() },
+        ),
         Cell::plain(node.spec.class.as_str()),
         usable(gpus),
         usable(phones),
@@ -208,7 +211,8 @@ fn counts(summary: &str) -> Option<(u64, u64)> {
 pub fn summary(nodes: &[ClusterNode]) -> String {
     let noun = if nodes.len() == 1 { "node" } else { "nodes" };
     let count = |readiness| nodes.iter().filter(|node| Readiness::of(node) == readiness).count();
-    let states = [Readiness::Ready, Readiness::NotReady, Readiness::Unknown].map(|state| (count(state), state.as_str()));
+    let states =
+        [Readiness::Ready, Readiness::NotReady, Readiness::Unknown].map(|state| (count(state), state.as_str()));
     let states: Vec<_> =
         states.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
     let mut parts = vec![format!("{} {noun}: {}", nodes.len(), states.join(", "))];

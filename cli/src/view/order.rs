@@ -30,7 +30,8 @@ mod tests {
 
     #[test]
     fn numbers_are_numbers() {
-        let mut names = vec!["gpu-10", "gpu-2", "gpu", "gpu-2a", "pi-1", "gpu-02", "0000:00:14.0/3.10", "0000:00:14.0/3.9"];
+        let mut names =
+            vec!["gpu-10", "gpu-2", "gpu", "gpu-2a", "pi-1", "gpu-02", "0000:00:14.0/3.10", "0000:00:14.0/3.9"];
         names.sort_by(|a, b| natural(a, b));
         let sorted = ["0000:00:14.0/3.9", "0000:00:14.0/3.10", "gpu", "gpu-02", "gpu-2", "gpu-2a", "gpu-10", "pi-1"];
         assert_eq!(names, sorted);

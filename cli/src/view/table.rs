@@ -155,11 +155,15 @@ impl Table {
 
     /// How much the columns can give away.
     fn slack(&self, shown: &[(usize, usize)]) -> usize {
-        shown.iter().map(|&(column, width)| self.columns[column].least.map_or(0, |least| width.saturating_sub(least))).sum()
+        shown
+            .iter()
+            .map(|&(column, width)| self.columns[column].least.map_or(0, |least| width.saturating_sub(least)))
+            .sum()
     }
 
     fn cut_widest(&self, shown: &mut [(usize, usize)], mut over: usize) {
-        let can_give = |&(column, width): &(usize, usize)| self.columns[column].least.is_some_and(|least| width > least);
+        let can_give =
+            |&(column, width): &(usize, usize)| self.columns[column].least.is_some_and(|least| width > least);
         while over > 0 {
             let Some(widest) = shown.iter_mut().filter(|entry| can_give(entry)).max_by_key(|(_, width)| *width) else {
                 return;
