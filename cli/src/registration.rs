@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use hatrack_api::cluster_node::{
-    Class, ClusterNode, ClusterNodeSpec, ClusterNodeStatus, DeviceClass, Expects, InvalidName, Profile, check_name,
+    Class, ClusterNode, ClusterNodeSpec, ClusterNodeStatus, DeviceClass, Expects, InvalidName, Profile, Summary,
+    check_name,
 };
 use hatrack_api::{CLASS_LABEL, ClusterNodeStatus as Status};
 use hatrack_discover::condition;
@@ -134,6 +135,7 @@ impl Registration {
         let theirs = conditions.into_iter().filter(|old| ours.iter().all(|new| new.type_ != old.type_));
         let conditions = theirs.chain(ours.clone()).collect();
         let inventory = self.inventory.clone();
+        let hats = before.and_then(|status| status.summary.as_ref()?.hats.clone());
         ClusterNodeStatus {
             identity: Some(inventory.identity),
             system: Some(inventory.system),
@@ -142,7 +144,7 @@ impl Registration {
             interfaces: Some(inventory.interfaces),
             hats: before.and_then(|status| status.hats.clone()),
             worn: before.and_then(|status| status.worn.clone()),
-            summary: Some(self.inventory.summary()),
+            summary: Some(Summary { hats, ..self.inventory.summary() }),
             conditions: Some(conditions),
             observed_generation: generation,
         }

@@ -108,6 +108,7 @@ impl Kubernetes {
         let now = Time(Timestamp::now());
         let mut status = registration.status(node.status.as_ref(), node.metadata.generation, &now);
         status.hats = None;
+        status.summary.get_or_insert_default().hats = None;
         let ours =
             [hatrack_api::cluster_node::condition::DEVICES_HEALTHY, hatrack_api::cluster_node::condition::AS_EXPECTED];
         status.conditions.get_or_insert_default().retain(|condition| ours.contains(&condition.type_.as_str()));

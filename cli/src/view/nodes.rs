@@ -147,7 +147,7 @@ fn columns(wide: bool) -> Vec<Column> {
 
 fn row(node: &ClusterNode, wide: bool, now: Timestamp) -> Vec<Cell> {
     let summary = node.status.as_ref().and_then(|status| status.summary.clone()).unwrap_or_default();
-    let Summary { gpus, phones, accelerators } = summary;
+    let Summary { gpus, phones, accelerators, .. } = summary;
     let created = node.metadata.creation_timestamp.as_ref().map(|created| age::between(created.0, now));
     let mut cells = vec![
         Cell::plain(node.name_any()),
@@ -184,11 +184,8 @@ fn details(node: &ClusterNode) -> [Cell; 6] {
 }
 
 fn hats(node: &ClusterNode) -> String {
-    let hats = node.status.as_ref().and_then(|status| status.hats.as_deref()).unwrap_or_default();
-    let mut names: Vec<_> = hats.iter().map(|hat| hat.name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.join(",")
+    let summary = node.status.as_ref().and_then(|status| status.summary.as_ref());
+    summary.and_then(|summary| summary.hats.clone()).unwrap_or_default()
 }
 
 /// `7/8`, marked where a device cannot be used; nothing where there is none.
