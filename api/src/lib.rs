@@ -6,9 +6,17 @@
 pub mod access;
 pub mod cluster_node;
 pub mod crds;
+pub mod hat;
+pub mod hat_binding;
+pub mod hat_policy;
+pub mod hat_swap;
 pub mod quantity;
 
 pub use cluster_node::{ClusterNode, ClusterNodeSpec, ClusterNodeStatus};
+pub use hat::{Hat, HatSpec, HatStatus};
+pub use hat_binding::{HatBinding, HatBindingSpec, HatBindingStatus};
+pub use hat_policy::{HatPolicy, HatPolicySpec, HatPolicyStatus};
+pub use hat_swap::{HatSwap, HatSwapSpec};
 
 /// API group of every resource and domain of every label.
 pub const GROUP: &str = "society.zeta.io";

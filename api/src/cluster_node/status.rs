@@ -238,7 +238,8 @@ pub struct HatAssignment {
     /// SPIFFE id of the wearer.
     #[schemars(length(min = 1, max = 512))]
     pub wearer: String,
-    /// Phase of the binding: `Warmup`, `Active` or `Probation`.
+    /// Phase of the binding: `Warmup`, `Active` or `Probation`. Any other says that the node stops the hat and reports
+    /// `Stopped`; the entry stays until then.
     #[schemars(length(max = 16))]
     pub phase: String,
     /// Names of the devices that the wearer has.

@@ -1,0 +1,342 @@
+//! The schemas of the hat kinds on a real API server: each rule has a case that it refuses, by its own message, and one
+//! beside it that it accepts.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use hatrack_admission_tests::installed;
+use hatrack_api::{Hat, HatBinding, HatPolicy, HatSwap};
+use hatrack_testbed::unique;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, CustomResourceExt};
+use serde_json::{Value, json};
+
+const WEARER: &str = "spiffe://cluster.local/ns/default/sa/ann";
+const OTHER: &str = "spiffe://cluster.local/ns/default/sa/bob";
+
+fn manifests(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../k8s").join(folder)
+}
+
+fn resource<K: CustomResourceExt>(client: Client, namespace: Option<&str>) -> Api<kube::api::DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &K::api_resource()),
+        None => Api::all_with(client, &K::api_resource()),
+    }
+}
+
+/// What the API server says to one object and to a change of it.
+struct Case {
+    name: &'static str,
+    created: Value,
+    /// A JSON merge patch.
+    changed: Option<Value>,
+    /// A part of the message of the refusal.
+    refused: Option<&'static str>,
+}
+
+fn accepts(name: &'static str, created: Value) -> Case {
+    Case { name, created, changed: None, refused: None }
+}
+
+fn refuses(name: &'static str, created: Value, message: &'static str) -> Case {
+    Case { name, created, changed: None, refused: Some(message) }
+}
+
+fn accepts_change(name: &'static str, created: Value, changed: Value) -> Case {
+    Case { name, created, changed: Some(changed), refused: None }
+}
+
+fn refuses_change(name: &'static str, created: Value, changed: Value, message: &'static str) -> Case {
+    Case { name, created, changed: Some(changed), refused: Some(message) }
+}
+
+/// Creates, changes, and compares: a refusal for another reason than the expected one is a failure.
+async fn check<K: CustomResourceExt>(namespace: Option<&str>, cases: Vec<Case>) {
+    let api = resource::<K>(installed().await.admin().await.unwrap(), namespace);
+    let resource = K::api_resource();
+    for case in cases {
+        let name = case.created["metadata"]["name"].as_str().map_or_else(|| unique("case"), str::to_owned);
+        let mut object = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": name}});
+        object["spec"] = fill(&case.created["spec"], &name);
+        let created = api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await;
+        let outcome = match (&case.changed, created) {
+            (Some(change), Ok(_)) => {
+                api.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": change}))).await
+            }
+            (Some(_), Err(error)) => panic!("{}: not even created: {error}", case.name),
+            (None, created) => created,
+        };
+        match (outcome, case.refused) {
+            (Ok(_), None) => {}
+            (Err(kube::Error::Api(status)), Some(message)) => {
+                assert!(status.message.contains(message), "{}: refused, but with: {}", case.name, status.message);
+            }
+            (Ok(_), Some(message)) => panic!("{}: accepted, not refused with: {message}", case.name),
+            (Err(error), _) => panic!("{}: {error}", case.name),
+        }
+    }
+}
+
+/// Puts the object's own name where a case says `SELF`.
+fn fill(value: &Value, name: &str) -> Value {
+    serde_json::from_str(&value.to_string().replace("SELF", name)).unwrap()
+}
+
+fn hat(spec: &Value) -> Value {
+    let mut whole = json!({"authority": {"rules": []}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    json!({"spec": whole})
+}
+
+#[tokio::test]
+async fn hats() {
+    let gpus = |count: u32| json!({"requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": count}, {"name": "one", "class": "phone"}]}});
+    check::<Hat>(
+        None,
+        vec![
+            accepts("authority alone", hat(&json!({}))),
+            refuses("no authority", json!({"spec": {}}), "spec.authority: Required value"),
+            refuses(
+                "a dot in the name",
+                json!({"metadata": {"name": "a.b"}, "spec": {"authority": {}}}),
+                "the name must be a DNS label of at most 63 characters",
+            ),
+            refuses(
+                "a long name",
+                json!({"metadata": {"name": "x".repeat(64)}, "spec": {"authority": {}}}),
+                "the name must be a DNS label of at most 63 characters",
+            ),
+            accepts("supervises another", hat(&json!({"supervises": ["other"]}))),
+            refuses(
+                "supervises itself",
+                hat(&json!({"supervises": ["other", "SELF"]})),
+                "a hat cannot supervise itself",
+            ),
+            accepts("conflicts with another", hat(&json!({"throttles": {"conflictsWith": ["other"]}}))),
+            refuses(
+                "conflicts with itself",
+                hat(&json!({"throttles": {"conflictsWith": ["SELF"]}})),
+                "a hat cannot conflict with itself",
+            ),
+            accepts("64 devices", hat(&gpus(63))),
+            refuses("65 devices", hat(&gpus(64)), "a wearer can have at most 64 devices"),
+            refuses(
+                "a quorum of none",
+                hat(&json!({"throttles": {"quorumSize": 0}})),
+                "should be greater than or equal to 1",
+            ),
+            refuses(
+                "a negative cooldown",
+                hat(&json!({"throttles": {"cooldownSeconds": -1}})),
+                "should be greater than or equal to 0",
+            ),
+            refuses("no wearers at all", hat(&json!({"maxWearers": 0})), "should be greater than or equal to 1"),
+            refuses(
+                "an unknown succession",
+                hat(&json!({"succession": {"policy": "Coup"}})),
+                "Unsupported value: \"Coup\"",
+            ),
+            refuses(
+                "an unknown level",
+                hat(&json!({"skills": [{"name": "a", "level": "guru"}]})),
+                "Unsupported value: \"guru\"",
+            ),
+            refuses(
+                "a rule without verbs",
+                hat(&json!({"authority": {"rules": [{"resources": ["pods"]}]}})),
+                "verbs: Required value",
+            ),
+        ],
+    )
+    .await;
+}
+
+fn binding(spec: &Value) -> Value {
+    let mut whole = json!({"hat": "observer", "wearer": {"spiffeID": WEARER}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    json!({"spec": whole})
+}
+
+fn verdict(by: &str, action: &str, at: &str) -> Value {
+    json!({"by": by, "action": action, "at": at})
+}
+
+#[tokio::test]
+async fn bindings_keep_their_hat_and_wearer() {
+    check::<HatBinding>(
+        Some("default"),
+        vec![
+            accepts("hat and wearer", binding(&json!({}))),
+            refuses(
+                "no SPIFFE id",
+                binding(&json!({"wearer": {"spiffeID": "https://example.org/ann"}})),
+                "spec.wearer.spiffeID in body should match",
+            ),
+            refuses(
+                "a trust domain alone",
+                binding(&json!({"wearer": {"spiffeID": "spiffe://cluster.local"}})),
+                "spec.wearer.spiffeID in body should match",
+            ),
+            refuses("no hat name", binding(&json!({"hat": "Not A Hat"})), "spec.hat in body should match"),
+            accepts_change(
+                "the time of the request",
+                binding(&json!({})),
+                json!({"requestedAt": "2026-01-01T00:00:00Z"}),
+            ),
+            refuses_change("another hat", binding(&json!({})), json!({"hat": "executor"}), "spec.hat is immutable"),
+            refuses_change(
+                "another wearer",
+                binding(&json!({})),
+                json!({"wearer": {"spiffeID": OTHER}}),
+                "spec.wearer is immutable",
+            ),
+            refuses_change(
+                "another service account",
+                binding(&json!({})),
+                json!({"wearer": {"serviceAccountRef": {"name": "ann", "namespace": "default"}}}),
+                "spec.wearer is immutable",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn bindings_only_gain_cosigners_and_verdicts() {
+    let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let signed = |entries: Value| binding(&json!({"cosignedBy": entries}));
+    let judged = |entries: Value| binding(&json!({"verdicts": entries}));
+    check::<HatBinding>(
+        Some("default"),
+        vec![
+            accepts_change(
+                "one more co-signer",
+                signed(json!([{"spiffeID": OTHER}])),
+                json!({"cosignedBy": [{"spiffeID": OTHER}, {"spiffeID": "spiffe://cluster.local/ns/a/sa/c"}]}),
+            ),
+            refuses_change(
+                "a co-signer less",
+                signed(json!([{"spiffeID": OTHER}])),
+                json!({"cosignedBy": []}),
+                "spec.cosignedBy is append-only",
+            ),
+            refuses_change(
+                "all co-signers gone",
+                signed(json!([{"spiffeID": OTHER}])),
+                json!({"cosignedBy": null}),
+                "spec.cosignedBy is append-only",
+            ),
+            refuses_change(
+                "another co-signer instead",
+                signed(json!([{"spiffeID": OTHER}])),
+                json!({"cosignedBy": [{"spiffeID": "spiffe://cluster.local/ns/a/sa/c"}]}),
+                "spec.cosignedBy is append-only",
+            ),
+            refuses_change(
+                "a changed co-signature",
+                signed(json!([{"spiffeID": OTHER}])),
+                json!({"cosignedBy": [{"spiffeID": OTHER, "attestation": "x"}]}),
+                "a co-signature is immutable",
+            ),
+            refuses("a co-signer twice", signed(json!([{"spiffeID": OTHER}, {"spiffeID": OTHER}])), "Duplicate value"),
+            accepts_change(
+                "one more verdict",
+                judged(json!([verdict(OTHER, "Probation", first)])),
+                json!({"verdicts": [verdict(OTHER, "Probation", first), verdict(OTHER, "Restore", second)]}),
+            ),
+            refuses_change(
+                "a verdict less",
+                judged(json!([verdict(OTHER, "Probation", first)])),
+                json!({"verdicts": []}),
+                "spec.verdicts is append-only",
+            ),
+            refuses_change(
+                "all verdicts gone",
+                judged(json!([verdict(OTHER, "Probation", first)])),
+                json!({"verdicts": null}),
+                "spec.verdicts is append-only",
+            ),
+            refuses_change(
+                "a changed verdict",
+                judged(json!([verdict(OTHER, "Revoke", first)])),
+                json!({"verdicts": [verdict(OTHER, "Restore", first)]}),
+                "a verdict is immutable",
+            ),
+            refuses(
+                "a verdict on oneself",
+                judged(json!([verdict(WEARER, "Restore", first)])),
+                "nobody gives a verdict on themselves",
+            ),
+            refuses(
+                "an unknown verdict",
+                judged(json!([verdict(OTHER, "Promote", first)])),
+                "Unsupported value: \"Promote\"",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn swaps_are_immutable() {
+    let swap = json!({"spec": {"hat": "observer", "wearer": {"spiffeID": WEARER}, "event": "SwapOn", "occurredAt": "2026-01-01T00:00:00Z"}});
+    let of = |event: &str| {
+        let mut swap = swap.clone();
+        swap["spec"]["event"] = json!(event);
+        swap
+    };
+    check::<HatSwap>(
+        Some("society-system"),
+        vec![
+            accepts("the required fields", swap.clone()),
+            refuses("an unknown event", of("SwapSideways"), "Unsupported value: \"SwapSideways\""),
+            refuses_change("another event", swap.clone(), json!({"event": "SwapOff"}), "a HatSwap is immutable"),
+            refuses_change("a reason afterwards", swap.clone(), json!({"reason": "Forged"}), "a HatSwap is immutable"),
+            accepts_change("nothing", swap.clone(), json!({"event": "SwapOn"})),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn there_is_one_policy() {
+    let bad_bootstrap = json!({"spec": {"bootstrap": {"hat": "hat-designer"}}});
+    check::<HatPolicy>(
+        None,
+        vec![
+            refuses(
+                "another name",
+                json!({"metadata": {"name": "second"}, "spec": {}}),
+                "there is one HatPolicy, and its name is default",
+            ),
+            refuses("a bootstrap for nobody", bad_bootstrap, "spec.bootstrap.wearer: Required value"),
+            refuses(
+                "a trust domain with a scheme",
+                json!({"spec": {"trustDomain": "spiffe://a"}}),
+                "spec.trustDomain in body should match",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_seed_hats_apply_and_come_back_as_they_were() {
+    let plane = installed().await;
+    plane.install(&manifests("hats")).await.unwrap();
+    let client = plane.admin().await.unwrap();
+    for name in ["hat-designer", "policy-admin", "executor", "observer"] {
+        let text = std::fs::read_to_string(manifests("hats").join(format!("{name}.yaml"))).unwrap();
+        let committed: Hat = serde_saphyr::from_str(&text).unwrap();
+        let stored: Hat = Api::all(client.clone()).get(name).await.unwrap();
+        assert_eq!(stored.spec, committed.spec, "{name}");
+    }
+    let policies: Api<HatPolicy> = Api::all(client);
+    assert_eq!(policies.get("default").await.unwrap().spec.trust_domain.as_deref(), Some("cluster.local"));
+    let empty: HatPolicy =
+        serde_json::from_value(json!({"apiVersion": "society.zeta.io/v1alpha1", "kind": "HatPolicy", "metadata": {"name": "default"}, "spec": {}})).unwrap();
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::apply("admission-test").force() };
+    policies.patch("default", &dry_run, &Patch::Apply(&empty)).await.unwrap();
+}
