@@ -7,6 +7,9 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+/// The name of the log in the folder of a control plane.
+pub(crate) const AUDIT_LOG: &str = "audit.log";
+
 /// One answered request, as the API server saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditEvent {

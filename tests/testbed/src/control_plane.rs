@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::sync::OnceCell;
 
-use crate::audit::{self, AuditEvent};
+use crate::audit::{self, AUDIT_LOG, AuditEvent};
 use crate::authority::{Authority, Identity, write};
 use crate::binaries::Binaries;
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ impl ControlPlane {
     /// After a failure this process does not try again.
     pub async fn shared() -> Result<Arc<Self>> {
         static SHARED: OnceCell<Result<Arc<ControlPlane>, String>> = OnceCell::const_new();
-        let shared = SHARED.get_or_init(async || Self::join().await.map(Arc::new).map_err(|error| error.chain()));
+        let shared = SHARED.get_or_init(|| async { Self::join().await.map(Arc::new).map_err(|error| error.chain()) });
         shared.await.clone().map_err(Error::Shared)
     }
 
@@ -231,6 +231,11 @@ impl PrivateControlPlane {
         self.servers.ready(server).await
     }
 
+    /// Waits until the API server is ready: it answers, and so does etcd behind it.
+    pub async fn ready(&self) -> Result<()> {
+        self.servers.ready(Server::ApiServer).await
+    }
+
     /// Kills `server`, starts it again and waits until it answers.
     pub async fn restart(&self, server: Server) -> Result<()> {
         self.kill(server)?;
@@ -240,7 +245,7 @@ impl PrivateControlPlane {
     /// Every request answered so far, oldest first; a request is in the log before its answer is
     /// sent. Empty without [`Options::audit`].
     pub fn audit(&self) -> Result<Vec<AuditEvent>> {
-        audit::read(&self.plane.folder.path().join("audit.log"))
+        audit::read(&self.plane.folder.path().join(AUDIT_LOG))
     }
 
     /// The answered requests of `user`.

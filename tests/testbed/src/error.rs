@@ -1,9 +1,10 @@
 //! What can go wrong while a control plane is built, started, used or ended.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// An error of the test bed, with the context a reader of a failing test needs.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// A file or folder could not be read, written, locked or removed.
     #[error("cannot {action} {}", path.display())]
@@ -110,6 +111,13 @@ pub enum Error {
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Tests unwrap, and what they print then is this: the logs in it must stay readable.
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.chain())
+    }
+}
 
 impl Error {
     /// Adds the file and the verb to an I/O error.

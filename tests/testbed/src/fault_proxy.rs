@@ -4,10 +4,10 @@ mod forward;
 mod recorder;
 mod rules;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -22,14 +22,12 @@ pub use rules::{Matcher, Response};
 
 use forward::Upstream;
 use recorder::Recorder;
-use rules::Rules;
+use rules::{Rules, lock};
 
 /// What the proxy does with connections and requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Mode {
-    /// Whether new connections are taken.
-    accepts: bool,
-    /// Whether anything is answered.
+    /// Whether nothing is answered.
     stalled: bool,
     /// Whether watches that are opened now are stale.
     stale_watches: bool,
@@ -38,8 +36,6 @@ struct Mode {
     /// Counts up when all connections are to be closed.
     cuts: u64,
 }
-
-const HEALTHY: Mode = Mode { accepts: true, stalled: false, stale_watches: false, stalings: 0, cuts: 0 };
 
 /// An HTTPS server on a port of 127.0.0.1 that forwards to the API server, as one identity, and
 /// fails on command. Its certificate is signed by the control plane's authority.
@@ -51,37 +47,39 @@ const HEALTHY: Mode = Mode { accepts: true, stalled: false, stale_watches: false
 /// Faults last until [`restore`](Self::restore). When the value is dropped, all connections end.
 pub struct FaultProxy {
     url: String,
-    mode: Arc<watch::Sender<Mode>>,
+    reservation: Reservation,
     shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
+    /// The task that owns the listener; without one the kernel itself refuses connections.
+    accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What every connection of a proxy needs.
 struct Shared {
+    acceptor: TlsAcceptor,
     upstream: Upstream,
+    mode: watch::Sender<Mode>,
     rules: Rules,
     recorder: Recorder,
 }
 
 impl FaultProxy {
-    /// Starts a proxy to `plane` that acts as `identity`.
+    /// Starts a proxy to `plane` that acts as `identity`. It runs on the runtime of the caller.
     ///
     /// # Errors
     /// When its certificate cannot be made or no port can be had.
     pub fn start(plane: &ControlPlane, identity: &Identity) -> Result<Self> {
         let reservation = Reservation::new()?;
-        let acceptor = forward::acceptor(&plane.server_identity()?)?;
-        let shared = Arc::new(Shared {
+        let shared = Shared {
+            acceptor: forward::acceptor(&plane.server_identity()?)?,
             upstream: Upstream::new(plane.url(), identity)?,
+            mode: watch::Sender::default(),
             rules: Rules::default(),
             recorder: Recorder::default(),
-        });
-        let mode = Arc::new(watch::Sender::new(HEALTHY));
+        };
         let url = format!("https://{}", reservation.address());
-        // Bound before this returns, so that the first connection finds it.
-        let listener = reservation.listen()?;
-        let accepting = tokio::spawn(accept(reservation, listener, acceptor, Arc::clone(&mode), Arc::clone(&shared)));
-        Ok(Self { url, mode, shared, accepting })
+        let proxy = Self { url, reservation, shared: Arc::new(shared), accepting: Mutex::default() };
+        proxy.accept_connections()?;
+        Ok(proxy)
     }
 
     /// The address to put in the client's kubeconfig
@@ -91,16 +89,22 @@ impl FaultProxy {
     }
 
     /// New connections are refused, as by a host where nothing listens; established ones go on.
-    pub fn refuse_connections(&self) {
-        self.change(|mode| mode.accepts = false);
+    /// It is so when this returns.
+    pub async fn refuse_connections(&self) {
+        let accepting = lock(&self.accepting).take();
+        if let Some(accepting) = accepting {
+            accepting.abort();
+            // The listener is closed when the task has ended, as it was told to.
+            let _ = accepting.await;
+        }
     }
 
-    /// Established connections are closed and new ones are refused.
-    pub fn cut(&self) {
-        self.change(|mode| {
-            mode.accepts = false;
-            mode.cuts += 1;
-        });
+    /// Established connections are closed and new ones are refused. It is so when this returns.
+    pub async fn cut(&self) {
+        self.refuse_connections().await;
+        self.change(|mode| mode.cuts += 1);
+        // Each connection has a receiver of the mode, and nothing else has.
+        self.shared.mode.closed().await;
     }
 
     /// Connections are accepted and stay, and nothing is answered any more: neither a TLS
@@ -120,10 +124,14 @@ impl FaultProxy {
         });
     }
 
-    /// Ends every fault of this kind and removes all rules.
-    pub fn restore(&self) {
+    /// Ends every fault and removes every rule.
+    ///
+    /// # Errors
+    /// When the proxy cannot listen again.
+    pub fn restore(&self) -> Result<()> {
         self.shared.rules.clear();
-        self.change(|mode| *mode = Mode { stalings: mode.stalings, cuts: mode.cuts, ..HEALTHY });
+        self.change(|mode| *mode = Mode { stalled: false, stale_watches: false, ..*mode });
+        self.accept_connections()
     }
 
     /// The next `times` requests that match are answered by the proxy and not forwarded.
@@ -158,57 +166,46 @@ impl FaultProxy {
     }
 
     fn change(&self, change: impl FnOnce(&mut Mode)) {
-        self.mode.send_modify(change);
+        self.shared.mode.send_modify(change);
+    }
+
+    /// Listens, if the proxy does not; connections succeed when this returns.
+    fn accept_connections(&self) -> Result<()> {
+        let mut accepting = lock(&self.accepting);
+        if accepting.is_none() {
+            *accepting = Some(tokio::spawn(accept(self.reservation.listen()?, Arc::clone(&self.shared))));
+        }
+        Ok(())
     }
 }
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
-        self.accepting.abort();
+        if let Some(accepting) = lock(&self.accepting).take() {
+            accepting.abort();
+        }
         self.change(|mode| mode.cuts += 1);
     }
 }
 
-/// Accepts connections while the mode says so. Without a listener the kernel itself refuses.
-async fn accept(
-    reservation: Reservation,
-    listener: tokio::net::TcpListener,
-    acceptor: TlsAcceptor,
-    mode: Arc<watch::Sender<Mode>>,
-    shared: Arc<Shared>,
-) {
-    let mut changes = mode.subscribe();
-    let mut listener = Some(listener);
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
-        let accepts = changes.borrow_and_update().accepts;
-        match (accepts, &listener) {
-            (true, None) => listener = reservation.listen().ok(),
-            (false, Some(_)) => listener = None,
-            _ => {}
-        }
-        let accepted = async {
-            match &listener {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            changed = changes.changed() => if changed.is_err() { return },
-            Ok((stream, _)) = accepted => {
-                tokio::spawn(connection(stream, acceptor.clone(), mode.subscribe(), Arc::clone(&shared)));
-            }
+        // An error is one connection that ended before it was taken.
+        if let Ok((stream, _)) = listener.accept().await {
+            let mode = shared.mode.subscribe();
+            // Read here: a cut waits for this task, and so finds every connection with the count before it.
+            let cuts = mode.borrow().cuts;
+            tokio::spawn(connection(stream, mode, cuts, Arc::clone(&shared)));
         }
     }
 }
 
-/// Serves one connection until it ends or is cut.
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, mode: watch::Receiver<Mode>, shared: Arc<Shared>) {
+/// Serves one connection until it ends or is cut, which is when there were more cuts than `before`.
+async fn connection(stream: TcpStream, mode: watch::Receiver<Mode>, before: u64, shared: Arc<Shared>) {
     let mut cuts = mode.clone();
-    let before = cuts.borrow_and_update().cuts;
     let _ = stream.set_nodelay(true);
     tokio::select! {
-        () = forward::serve(stream, acceptor, mode, shared) => {}
+        () = forward::serve(stream, mode, shared) => {}
         _ = cuts.wait_for(|mode| mode.cuts != before) => {}
     }
 }

@@ -118,7 +118,7 @@ impl Applier {
             return Ok(known.clone());
         }
         let client = self.client.clone();
-        let found = eventually(&format!("{} {} is served", types.api_version, types.kind), async || {
+        let found = eventually(&format!("{} {} is served", types.api_version, types.kind), || async {
             pinned_kind(&client, &kind).await.map_err(|error| error.to_string())
         })
         .await?;
@@ -132,7 +132,7 @@ async fn established(client: &Client, objects: &[DynamicObject]) -> Result<()> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     for object in objects.iter().filter(|object| Step::of(object) == Step::Definitions) {
         let name = object.name_any();
-        eventually(&format!("the definition {name} is established"), async || {
+        eventually(&format!("the definition {name} is established"), || async {
             let definition = definitions.get(&name).await.map_err(|error| error.to_string())?;
             let conditions = definition.status.and_then(|status| status.conditions).unwrap_or_default();
             let holds =
@@ -157,10 +157,12 @@ async fn policies_bite(applier: &mut Applier) -> Result<()> {
     let mut refused = ConfigMap::default();
     refused.metadata.name = Some(name.clone());
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    eventually("the admission policies refuse a canary", async || match config_maps.create(&dry_run, &refused).await {
-        Err(kube::Error::Api(status)) if status.message.contains(&refusal(&name)) => Ok(()),
-        Err(error) => Err(error.to_string()),
-        Ok(_) => Err("it was accepted".into()),
+    eventually("the admission policies refuse a canary", || async {
+        match config_maps.create(&dry_run, &refused).await {
+            Err(kube::Error::Api(status)) if status.message.contains(&refusal(&name)) => Ok(()),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Err("it was accepted".into()),
+        }
     })
     .await?;
     applier.delete_all(&canaries).await
@@ -182,10 +184,10 @@ async fn grants_hold(applier: &mut Applier) -> Result<()> {
     let reviews: Api<SubjectAccessReview> = Api::all(applier.client.clone());
     for role in ["ClusterRole", "Role"] {
         let review = review(role, &name)?;
-        eventually("the roles permit a canary", async || match reviews.create(&PostParams::default(), &review).await {
-            Ok(answer) if answer.status.as_ref().is_some_and(|status| status.allowed) => Ok(()),
-            Ok(answer) => Err(format!("{:?}", answer.status)),
-            Err(error) => Err(error.to_string()),
+        eventually("the roles permit a canary", || async {
+            let answer = reviews.create(&PostParams::default(), &review).await.map_err(|error| error.to_string())?;
+            let allowed = answer.status.as_ref().is_some_and(|status| status.allowed);
+            if allowed { Ok(()) } else { Err(format!("{:?}", answer.status)) }
         })
         .await?;
     }
@@ -261,7 +263,10 @@ fn canary<T: serde::de::DeserializeOwned>(object: &Value) -> Result<T> {
 }
 
 /// Polls `check` until it holds; what it said last is in the error.
-async fn eventually<T>(awaited: &str, check: impl AsyncFn() -> Result<T, String>) -> Result<T> {
+async fn eventually<T, F>(awaited: &str, check: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, String>>,
+{
     let start = tokio::time::Instant::now();
     loop {
         match check().await {

@@ -44,3 +44,18 @@ pub fn unique(prefix: &str) -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() & 0xff_ffff);
     format!("{prefix}-{:x}-{seconds:x}-{number:x}", std::process::id())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send(_: &impl Send) {}
+
+    /// Tests run parts of themselves as tasks.
+    #[test]
+    fn futures_can_be_spawned() {
+        is_send(&ControlPlane::shared());
+        is_send(&ControlPlane::private(Options::default()));
+        is_send(&async { ControlPlane::shared().await?.install("k8s".as_ref()).await });
+    }
+}

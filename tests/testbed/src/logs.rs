@@ -3,13 +3,19 @@
 use std::fs;
 use std::path::Path;
 
+use crate::audit::AUDIT_LOG;
+
+/// Longer lines are cut: what matters stands at their beginning.
+const LONGEST_LINE: usize = 400;
+
 /// The last `count` lines of `text`.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
+    let last = lines[lines.len().saturating_sub(count)..].iter();
+    last.map(|line| line.chars().take(LONGEST_LINE).collect::<String>()).collect::<Vec<_>>().join("\n")
 }
 
-/// The end of each `*.log` in `dir`, under the file's name.
+/// The end of each server's log in `dir`, under the file's name.
 pub(crate) fn tails(dir: &Path) -> String {
     let mut paths: Vec<_> = fs::read_dir(dir)
         .into_iter()
@@ -29,5 +35,5 @@ fn tail(path: &Path) -> String {
 }
 
 fn is_log(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "log")
+    path.extension().is_some_and(|extension| extension == "log") && !path.ends_with(AUDIT_LOG)
 }

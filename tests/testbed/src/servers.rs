@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
+use crate::audit::AUDIT_LOG;
 use crate::authority::{Authority, Identity, signing_key, write};
 use crate::binaries::Binaries;
 use crate::error::{Error, Result};
@@ -31,6 +33,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Where etcd listens: a socket in the folder of the control plane, so that no port is needed.
 /// etcd before 3.5 wants the form of host and port, and takes it for the name of a file.
 const ETCD_SOCKET: &str = "etcd:1";
+
+/// Where etcd would listen for other members.
+const ETCD_PEER_SOCKET: &str = "peer:1";
 
 /// The controllers that the tests rely on. The others have nothing to do without kubelets, and
 /// node lifecycle would taint the nodes that tests make.
@@ -96,7 +101,7 @@ impl Default for Options {
 
 /// The servers of one control plane, started by this process.
 pub(crate) struct Servers {
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     binaries: Binaries,
     options: Options,
     apiserver_port: Reservation,
@@ -155,6 +160,9 @@ impl Servers {
         {
             return Ok(());
         }
+        if server == Server::Etcd {
+            remove_sockets(&self.folder)?;
+        }
         let log = self.log(server)?;
         let child = self
             .command(server)
@@ -192,7 +200,7 @@ impl Servers {
         let mut keeper = lock(&self.keeper);
         let _ = keeper.kill();
         let _ = keeper.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 
     /// Waits until `server` answers.
@@ -200,7 +208,7 @@ impl Servers {
         match server {
             Server::Etcd => {
                 let socket = self.folder.join(ETCD_SOCKET);
-                self.eventually(server, async || UnixStream::connect(&socket).is_ok()).await
+                self.eventually(server, || std::future::ready(UnixStream::connect(&socket).is_ok())).await
             }
             Server::ApiServer => self.answers(server, &self.apiserver_port, "/readyz").await,
             Server::ControllerManager => self.answers(server, &self.controller_manager_port, "/healthz").await,
@@ -209,7 +217,7 @@ impl Servers {
 
     async fn answers(&self, server: Server, port: &Reservation, path: &str) -> Result<()> {
         let client = kubeconfig::client(&format!("https://{}", port.address()), &self.admin).await?;
-        self.eventually(server, async || {
+        self.eventually(server, || async {
             let Ok(request) = http::Request::get(path).body(Vec::new()) else { return false };
             client.request_text(request).await.is_ok_and(|answer| answer == "ok")
         })
@@ -220,11 +228,11 @@ impl Servers {
     async fn root_certificate_published(&self) -> Result<()> {
         let client = kubeconfig::client(&self.url(), &self.admin).await?;
         let config_maps: Api<ConfigMap> = Api::namespaced(client, "default");
-        self.eventually(Server::ControllerManager, async || config_maps.get("kube-root-ca.crt").await.is_ok()).await
+        self.eventually(Server::ControllerManager, || async { config_maps.get("kube-root-ca.crt").await.is_ok() }).await
     }
 
     /// Polls `check`, and fails early when the server has ended.
-    async fn eventually(&self, server: Server, check: impl AsyncFn() -> bool) -> Result<()> {
+    async fn eventually<F: Future<Output = bool>>(&self, server: Server, check: impl Fn() -> F) -> Result<()> {
         let polled = async {
             while !check().await {
                 if let Some(status) = self.ended(server) {
@@ -262,7 +270,7 @@ impl Servers {
             Server::ApiServer => {
                 let mut command = apiserver(&self.binaries.kube_apiserver, &self.apiserver_port);
                 if self.options.audit {
-                    command.args(["--audit-policy-file=audit-policy.json", "--audit-log-path=audit.log"]);
+                    command.args(["--audit-policy-file=audit-policy.json", &format!("--audit-log-path={AUDIT_LOG}")]);
                 }
                 command.args(&self.options.apiserver_flags);
                 command
@@ -277,6 +285,17 @@ impl Servers {
     }
 }
 
+/// etcd does not listen on a socket that a killed one left.
+fn remove_sockets(folder: &Path) -> Result<()> {
+    for socket in [ETCD_SOCKET, ETCD_PEER_SOCKET].map(|name| folder.join(name)) {
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::file("remove", &socket)(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A panic of one test while it held the lock leaves the processes as they are.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -285,7 +304,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn pid(child: &Child) -> Result<Pid> {
     i32::try_from(child.id())
         .map(Pid::from_raw)
-        .map_err(|_| Error::Start { program: "process".into(), source: std::io::ErrorKind::InvalidData.into() })
+        .map_err(|_| Error::Start { program: "process".into(), source: io::ErrorKind::InvalidData.into() })
 }
 
 fn write_credentials(folder: &Path, authority: &Authority, url: &str) -> Result<()> {
@@ -328,9 +347,9 @@ fn etcd(program: &Path) -> Command {
         "--data-dir=etcd",
         &format!("--listen-client-urls=unix://{ETCD_SOCKET}"),
         &format!("--advertise-client-urls=unix://{ETCD_SOCKET}"),
-        "--listen-peer-urls=unix://peer:1",
-        "--initial-advertise-peer-urls=unix://peer:1",
-        "--initial-cluster=default=unix://peer:1",
+        &format!("--listen-peer-urls=unix://{ETCD_PEER_SOCKET}"),
+        &format!("--initial-advertise-peer-urls=unix://{ETCD_PEER_SOCKET}"),
+        &format!("--initial-cluster=default=unix://{ETCD_PEER_SOCKET}"),
         // The data lives as long as the tests: no disk has to be waited for.
         "--unsafe-no-fsync",
     ]);

@@ -12,6 +12,7 @@ use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{Condition, await_condition, conditions::is_deleted};
 use kube::{Api, Client, ResourceExt as _};
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -81,8 +82,8 @@ async fn an_expired_certificate_is_refused() {
 async fn a_kubeconfig_file_works() {
     let plane = ControlPlane::shared().await.unwrap();
     let path = plane.kubeconfig_for(&plane.node_identity("gpu-2").unwrap()).unwrap();
-    let kubeconfig = kube::config::Kubeconfig::read_from(path).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+    let kubeconfig = Kubeconfig::read_from(path).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     assert_eq!(whoami(Client::try_from(config).unwrap()).await.0, "society:node:gpu-2");
 }
 

@@ -93,9 +93,9 @@ fn malformed(error: &rustls::pki_types::pem::Error) -> Error {
 
 /// Serves the requests of one connection in turn. Each connection of a client has one of its own
 /// to the API server.
-pub(super) async fn serve(stream: TcpStream, acceptor: TlsAcceptor, mode: watch::Receiver<Mode>, shared: Arc<Shared>) {
+pub(super) async fn serve(stream: TcpStream, mode: watch::Receiver<Mode>, shared: Arc<Shared>) {
     flowing(mode.clone()).await;
-    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let Ok(stream) = shared.acceptor.accept(stream).await else { return };
     let upstream = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
         let (mode, shared, upstream) = (mode.clone(), Arc::clone(&shared), Arc::clone(&upstream));
