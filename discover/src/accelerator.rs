@@ -1,11 +1,347 @@
 //! Neural, tensor and FPGA accelerators on PCI, USB and the system bus, by the table in `accelerator/families.toml`.
 
+mod families;
+
+use std::collections::BTreeMap;
+
+use hatrack_api::cluster_node::{DeviceClass, Health, attribute};
+
 use crate::pci::Function;
 use crate::root::{Root, Unreadable};
-use crate::sighting::Sighting;
+use crate::sighting::{Key, Sighting};
 use crate::usb::Device;
+use families::{Family, NodeRule};
+
+const PLATFORM_DEVICES: &str = "sys/bus/platform/devices";
+
+/// Whether a PCI function is, or belongs to, an accelerator of the table.
+pub fn is_known(vendor: u16, device: u16) -> bool {
+    families::of_pci(vendor, device).is_some()
+}
 
 /// Every accelerator.
-pub fn sightings(_root: &Root, _pci: &[Function], _usb: &[Device]) -> Result<Vec<Sighting>, Unreadable> {
-    Ok(Vec::new())
+pub fn sightings(root: &Root, pci: &[Function], usb: &[Device]) -> Result<Vec<Sighting>, Unreadable> {
+    let mut seen = on_pci(root, pci)?;
+    let stick = |device| Some(on_usb(device, families::of_usb(device.vendor, device.product)?));
+    seen.extend(usb.iter().filter_map(stick));
+    seen.extend(on_platform(root)?);
+    Ok(seen)
+}
+
+/// A card of the table with all its functions.
+struct Card<'a> {
+    family: &'static Family,
+    functions: Vec<&'a Function>,
+}
+
+impl<'a> Card<'a> {
+    /// The function that programs use; the first companion where there is none.
+    fn main(&self) -> Option<&'a Function> {
+        let is_main = |function: &&&Function| !self.family.is_companion(function.vendor, function.device);
+        self.functions.iter().find(is_main).or(self.functions.first()).copied()
+    }
+}
+
+fn on_pci(root: &Root, pci: &[Function]) -> Result<Vec<Sighting>, Unreadable> {
+    let cards = cards(pci);
+    let mut of_family: BTreeMap<&str, usize> = BTreeMap::new();
+    for card in &cards {
+        *of_family.entry(&card.family.name).or_default() += 1;
+    }
+    let mut seen = Vec::with_capacity(cards.len());
+    for card in &cards {
+        let alone = of_family.get(card.family.name.as_str()) == Some(&1);
+        seen.extend(card_sighting(root, card, alone)?);
+    }
+    Ok(seen)
+}
+
+/// Puts the functions of a card together: those of one family in one slot. A virtual function is counted on its
+/// physical one, unless that one is in another machine: then it is the device.
+fn cards(pci: &[Function]) -> Vec<Card<'_>> {
+    let is_own = |function: &&Function| {
+        let physical = function.physical_function.as_ref();
+        !physical.is_some_and(|physical| pci.iter().any(|other| other.address == *physical))
+    };
+    let mut cards: Vec<Card<'_>> = Vec::new();
+    for function in pci.iter().filter(is_own) {
+        let Some(family) = families::of_pci(function.vendor, function.device) else { continue };
+        let same = |card: &&mut Card<'_>| {
+            let first = card.functions.first();
+            card.family.name == family.name && first.is_some_and(|first| first.slot() == function.slot())
+        };
+        match cards.iter_mut().find(same) {
+            Some(card) => card.functions.push(function),
+            None => cards.push(Card { family, functions: vec![function] }),
+        }
+    }
+    cards
+}
+
+fn card_sighting(root: &Root, card: &Card<'_>, alone: bool) -> Result<Option<Sighting>, Unreadable> {
+    let (Some(main), Some(first)) = (card.main(), card.functions.first()) else { return Ok(None) };
+    let family = card.family;
+    let folder = main.path("");
+    let place = Place { folder: folder.trim_end_matches('/'), address: Some(&main.address), alone };
+    let found = find_nodes(root, family, &place)?;
+    let health = card_health(card, main, &found);
+    let model = model(root, family, main, alone)?;
+    let key =
+        Key { class: DeviceClass::Accelerator, slot: first.address.clone(), ids: family.name.clone(), serial: None };
+    let sighting = Sighting::new(key, health)
+        .text(attribute::VENDOR, Some(&family.vendor))
+        .text(attribute::FAMILY, Some(&family.name))
+        .text(attribute::MODEL, Some(&model))
+        .truth("modelUndecided", (family.undecided.len() > 1 && !family.undecided.contains(&model)).then_some(true));
+    let management = card.functions.iter().find(|function| family.is_companion(function.vendor, function.device));
+    let mut sighting = main
+        .describe(sighting)
+        .text("managementFunction", management.map(|function| &function.address))
+        .text("managementDriver", management.and_then(|function| function.driver.as_ref()));
+    for (name, file) in &family.attributes {
+        sighting = sighting.text(name, read_attribute(root, &folder, &found, file)?);
+    }
+    sighting.nodes = found.nodes;
+    Ok(Some(sighting))
+}
+
+fn card_health(card: &Card<'_>, main: &Function, found: &Found) -> Health {
+    let family = card.family;
+    if let Some(fault) = &family.fault {
+        return Health::unusable(&fault.reason, &fault.message);
+    }
+    if family.is_companion(main.vendor, main.device) {
+        let message = "only its management function is here: flash a platform and power the machine off and on, or \
+                       rescan the bus";
+        return Health::unusable("NoUserFunction", message);
+    }
+    if !family.userspace
+        && let Some(trouble) = main.driver_trouble(&family.drivers, &family.module)
+    {
+        return trouble;
+    }
+    no_node(family, found).or_else(|| main.link_trouble()).unwrap_or_else(|| ready(family))
+}
+
+fn no_node(family: &Family, found: &Found) -> Option<Health> {
+    let missing = found.expected && found.nodes.is_empty();
+    missing.then(|| {
+        let module = &family.module;
+        let message = format!("its driver made no device node: see the kernel log, then load `{module}` anew");
+        Health::unusable("NoDeviceNode", message)
+    })
+}
+
+fn ready(family: &Family) -> Health {
+    Health::ready(if family.userspace { "Present" } else { "DriverBound" })
+}
+
+/// The model, where the id leaves it open by what the identification of a Raspberry Pi's board says: of its AI HAT+ the
+/// one with 13 TOPS has a Hailo-8L and the one with 26 a Hailo-8 (raspberrypi/documentation, AI HAT+). A board on top
+/// speaks for one card only.
+fn model(root: &Root, family: &Family, main: &Function, alone: bool) -> Result<String, Unreadable> {
+    let known = family.model(main.vendor, main.device, main.subsystem.1).to_owned();
+    if family.name != "hailo-8" || !alone {
+        return Ok(known);
+    }
+    let product = root.text("proc/device-tree/hat/product")?.unwrap_or_default();
+    let tops: String = product.chars().filter(char::is_ascii_digit).collect();
+    Ok(match tops.as_str() {
+        "13" => "Hailo-8L".to_owned(),
+        "26" => "Hailo-8".to_owned(),
+        _ => known,
+    })
+}
+
+/// Where a device is looked at.
+struct Place<'a> {
+    /// Its folder in sysfs.
+    folder: &'a str,
+    /// Its PCI address.
+    address: Option<&'a str>,
+    /// Whether it is the only one of its family here.
+    alone: bool,
+}
+
+/// Nodes of a device, and the folders of sysfs that name them.
+#[derive(Default)]
+struct Found {
+    nodes: Vec<String>,
+    folders: Vec<String>,
+    /// A rule applied: without a node something is wrong.
+    expected: bool,
+}
+
+fn find_nodes(root: &Root, family: &Family, place: &Place<'_>) -> Result<Found, Unreadable> {
+    let mut found = Found::default();
+    for rule in &family.nodes {
+        match rule {
+            NodeRule::Class { class, prefix, node, locate, shared } => {
+                let folders = class_folders(root, class, locate.as_deref(), *shared, place)?;
+                found.expected |= !*shared || place.alone;
+                for folder in folders {
+                    let name = folder.rsplit('/').next().unwrap_or_default();
+                    if name.starts_with(prefix.as_str()) {
+                        let node = node.as_deref().unwrap_or("/dev/{}");
+                        found.nodes.push(node.replace("{}", &name.replace('!', "/")));
+                        found.folders.push(folder);
+                    }
+                }
+            }
+            NodeRule::Dev { dev } if place.alone => {
+                found.expected = true;
+                let names = root.entries("dev")?.unwrap_or_default();
+                found
+                    .nodes
+                    .extend(names.iter().filter(|name| name.starts_with(dev)).map(|name| format!("/dev/{name}")));
+            }
+            NodeRule::Dev { .. } => {}
+            NodeRule::Address { address } => {
+                found.expected = true;
+                let node = place.address.and_then(|pci| node_of_address(address, pci));
+                if let Some(node) = node
+                    && root.exists(&node)?
+                {
+                    found.nodes.push(node);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The folders of a class that belong to a device: those below it, else those that name it, else all if it is alone.
+fn class_folders(
+    root: &Root,
+    class: &str,
+    locate: Option<&str>,
+    shared: bool,
+    place: &Place<'_>,
+) -> Result<Vec<String>, Unreadable> {
+    let below = format!("{}/{class}", place.folder);
+    if let Some(names) = root.entries(&below)? {
+        return Ok(names.iter().map(|name| format!("{below}/{name}")).collect());
+    }
+    if locate.is_none() && !(shared && place.alone) {
+        return Ok(Vec::new());
+    }
+    let everywhere = format!("sys/class/{class}");
+    let mut folders = Vec::new();
+    for name in root.entries(&everywhere)?.unwrap_or_default() {
+        let folder = format!("{everywhere}/{name}");
+        let is_its = match locate {
+            Some(file) => root.text(format!("{folder}/{file}"))?.as_deref() == place.address,
+            None => true,
+        };
+        if is_its {
+            folders.push(folder);
+        }
+    }
+    Ok(folders)
+}
+
+/// Fills a pattern with the parts of a PCI address, in hexadecimal without leading zeros.
+fn node_of_address(pattern: &str, address: &str) -> Option<String> {
+    let (place, function) = address.rsplit_once('.')?;
+    let mut parts = place.split(':');
+    let domain = u32::from_str_radix(parts.next()?, 16).ok()?;
+    let bus = u8::from_str_radix(parts.next()?, 16).ok()?;
+    let node = pattern.replace("{domain}", &format!("{domain:x}")).replace("{bus}", &format!("{bus:x}"));
+    Some(node.replace("{function}", function))
+}
+
+fn read_attribute(root: &Root, folder: &str, found: &Found, file: &str) -> Result<Option<String>, Unreadable> {
+    if let Some(file) = file.strip_prefix("../") {
+        return root.text(format!("{folder}{file}"));
+    }
+    found.folders.first().map_or(Ok(None), |folder| root.text(format!("{folder}/{file}")))
+}
+
+fn on_usb(device: &Device, family: &Family) -> Sighting {
+    let health = if !device.authorized {
+        Health::unusable("UsbNotAuthorized", "the kernel holds it back: write 1 to its `authorized` file in sysfs")
+    } else if device.node.is_none() {
+        Health::unusable("NoDeviceNode", "it has no node below /dev/bus/usb: see whether udev runs")
+    } else {
+        ready(family)
+    };
+    let key =
+        Key { class: DeviceClass::Accelerator, slot: device.slot.clone(), ids: family.name.clone(), serial: None };
+    let mut sighting = Sighting::new(key, health)
+        .text(attribute::VENDOR, Some(&family.vendor))
+        .text(attribute::FAMILY, Some(&family.name))
+        .text(attribute::MODEL, Some(family.model(device.vendor, device.product, 0)))
+        .text(attribute::USB_PATH, Some(&device.slot))
+        .number("usbSpeed", device.speed);
+    sighting.nodes = device.node.iter().cloned().collect();
+    sighting
+}
+
+/// A device of the system bus, from one read: its `uevent`.
+struct Platform {
+    name: String,
+    family: &'static Family,
+    driver: Option<String>,
+    model: String,
+}
+
+/// Every accelerator inside the chip. The cores of one are several platform devices and one accelerator.
+fn on_platform(root: &Root) -> Result<Vec<Sighting>, Unreadable> {
+    let mut devices: Vec<Platform> = Vec::new();
+    for name in root.entries(PLATFORM_DEVICES)?.unwrap_or_default() {
+        let ends_like = |family: &&Family| {
+            let end = family.platform.as_deref();
+            end.is_some_and(|end| name.rsplit_once('.').is_some_and(|(_, kind)| kind == end))
+        };
+        if !families::all().iter().any(|family| ends_like(&family)) {
+            continue;
+        }
+        let uevent = root.text(format!("{PLATFORM_DEVICES}/{name}/uevent"))?.unwrap_or_default();
+        if let Some(device) = Platform::parse(name, &uevent)
+            && !devices.iter().any(|other| other.family.name == device.family.name)
+        {
+            devices.push(device);
+        }
+    }
+    devices.iter().map(|device| platform_sighting(root, device)).collect()
+}
+
+impl Platform {
+    fn parse(name: String, uevent: &str) -> Option<Self> {
+        let values = |key: &'static str| uevent.lines().filter_map(move |line| line.strip_prefix(key)?.split_once('='));
+        let compatible: Vec<_> = values("OF_COMPATIBLE_").map(|(_, value)| value).collect();
+        let known = |family: &&Family| family.compatible.iter().any(|known| compatible.contains(&known.as_str()));
+        let family = families::all().iter().find(known)?;
+        let driver = values("DRIVER").map(|(_, value)| value.to_owned()).next();
+        let chip = compatible.first().and_then(|compatible| compatible.strip_prefix("rockchip,"));
+        let model = chip.map_or_else(|| family.model(0, 0, 0).to_owned(), str::to_owned);
+        Some(Self { name, family, driver, model })
+    }
+}
+
+fn platform_sighting(root: &Root, device: &Platform) -> Result<Sighting, Unreadable> {
+    let Platform { name, family, driver, model } = device;
+    let folder = format!("{PLATFORM_DEVICES}/{name}");
+    let found = find_nodes(root, family, &Place { folder: &folder, address: None, alone: true })?;
+    let serves = driver.as_ref().is_some_and(|driver| family.drivers.contains(driver));
+    let health = if serves {
+        no_node(family, &found).unwrap_or_else(|| ready(family))
+    } else {
+        let message = format!("no driver is bound: load the kernel module `{}`", family.module);
+        Health::unusable("NoDriver", message)
+    };
+    let key = Key {
+        class: DeviceClass::Accelerator,
+        slot: format!("platform/{name}"),
+        ids: family.name.clone(),
+        serial: None,
+    };
+    let mut sighting = Sighting::new(key, health)
+        .text(attribute::VENDOR, Some(&family.vendor))
+        .text(attribute::FAMILY, Some(&family.name))
+        .text(attribute::MODEL, Some(model))
+        .text("platformDevice", Some(name))
+        .text(attribute::DRIVER, driver.as_ref());
+    sighting.nodes = found.nodes;
+    Ok(sighting)
 }

@@ -1,0 +1,200 @@
+//! The table of accelerator families: `families.toml`, which says what its fields mean.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+const TABLE: &str = include_str!("families.toml");
+
+/// One entry of the table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Family {
+    /// What selectors ask for.
+    pub name: String,
+    /// Maker.
+    pub vendor: String,
+    model: String,
+    #[serde(default)]
+    pci: Vec<String>,
+    #[serde(default)]
+    except: Vec<String>,
+    #[serde(default)]
+    usb: Vec<String>,
+    /// End of the name of a platform device.
+    pub platform: Option<String>,
+    /// Device-tree strings of a platform device.
+    #[serde(default)]
+    pub compatible: Vec<String>,
+    #[serde(default)]
+    companions: Vec<String>,
+    /// Kernel drivers that serve it; empty: any.
+    #[serde(default)]
+    pub drivers: Vec<String>,
+    /// Kernel module to load where no driver is bound.
+    #[serde(default)]
+    pub module: String,
+    /// No kernel driver is needed.
+    #[serde(default)]
+    pub userspace: bool,
+    /// Where its nodes are named.
+    #[serde(default)]
+    pub nodes: Vec<NodeRule>,
+    /// Attribute and file.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    #[serde(default)]
+    models: BTreeMap<String, String>,
+    /// Models that share the id.
+    #[serde(default)]
+    pub undecided: Vec<String>,
+    /// What is wrong with every device of the entry.
+    pub fault: Option<Fault>,
+}
+
+/// Where nodes are named.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum NodeRule {
+    /// A class of sysfs.
+    Class {
+        /// Name of the class.
+        class: String,
+        /// What a node's name begins with.
+        #[serde(default)]
+        prefix: String,
+        /// The node, `{}` being the name in the class; the default is `/dev/{}`.
+        node: Option<String>,
+        /// Attribute that holds the PCI address, for a class without a link to the device.
+        locate: Option<String>,
+        /// The class has neither: its nodes are told only while there is one device.
+        #[serde(default)]
+        shared: bool,
+    },
+    /// Names below `/dev` that begin so, told only while there is one device.
+    Dev {
+        /// Beginning of the names.
+        dev: String,
+    },
+    /// A name that follows from the PCI address.
+    Address {
+        /// The node, with `{domain}`, `{bus}` and `{function}` in hexadecimal.
+        address: String,
+    },
+}
+
+/// What is wrong with every device of an entry.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// One word for programs.
+    pub reason: String,
+    /// What to do.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    family: Vec<Family>,
+}
+
+/// Every entry. The table is part of the program, and a test reads it: at run time it is never empty.
+pub fn all() -> &'static [Family] {
+    static FAMILIES: LazyLock<Vec<Family>> =
+        LazyLock::new(|| toml::from_str::<Table>(TABLE).map(|table| table.family).unwrap_or_default());
+    &FAMILIES
+}
+
+/// The entry for a PCI function, companions included.
+pub fn of_pci(vendor: u16, device: u16) -> Option<&'static Family> {
+    all().iter().find(|family| family.has_pci(vendor, device))
+}
+
+/// The entry for a USB device.
+pub fn of_usb(vendor: u16, product: u16) -> Option<&'static Family> {
+    all().iter().find(|family| matches(&family.usb, vendor, product))
+}
+
+impl Family {
+    fn has_pci(&self, vendor: u16, device: u16) -> bool {
+        let listed = matches(&self.pci, vendor, device) || matches(&self.companions, vendor, device);
+        listed && !matches(&self.except, vendor, device)
+    }
+
+    /// Whether these are the ids of a further function of a card.
+    pub fn is_companion(&self, vendor: u16, device: u16) -> bool {
+        matches(&self.companions, vendor, device)
+    }
+
+    /// The model of a device, as far as its ids tell.
+    pub fn model(&self, vendor: u16, device: u16, subsystem: u16) -> &str {
+        let exact = self.models.get(&format!("{vendor:04x}:{device:04x}:{subsystem:04x}"));
+        exact.or_else(|| self.models.get(&format!("{vendor:04x}:{device:04x}"))).unwrap_or(&self.model)
+    }
+}
+
+fn matches(ids: &[String], vendor: u16, device: u16) -> bool {
+    let matches = |(of, id): (&str, &str)| {
+        u16::from_str_radix(of, 16) == Ok(vendor) && (id == "*" || u16::from_str_radix(id, 16) == Ok(device))
+    };
+    ids.iter().filter_map(|id| id.split_once(':')).any(matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_table_can_be_read() {
+        let table: Table = toml::from_str(TABLE).unwrap();
+        assert_eq!(table.family.len(), all().len());
+    }
+
+    #[test]
+    fn every_entry_says_how_it_is_told_and_driven() {
+        for family in all() {
+            let told = !(family.pci.is_empty() && family.usb.is_empty() && family.compatible.is_empty());
+            assert!(told, "{} cannot be told", family.name);
+            assert!(family.userspace == family.module.is_empty(), "{} has no driver, or one too many", family.name);
+            assert!(family.compatible.is_empty() == family.platform.is_none(), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn every_id_is_well_formed_and_of_one_entry() {
+        let mut seen = BTreeSet::new();
+        for family in all() {
+            let ids = [&family.pci, &family.except, &family.usb, &family.companions];
+            for id in ids.into_iter().flatten() {
+                let (vendor, device) = id.split_once(':').unwrap_or_else(|| panic!("{id}"));
+                assert!(u16::from_str_radix(vendor, 16).is_ok() && vendor.len() == 4, "{id}");
+                assert!(device == "*" || (u16::from_str_radix(device, 16).is_ok() && device.len() == 4), "{id}");
+                assert!(seen.insert(id), "{id} is in two places");
+            }
+            for id in family.models.keys() {
+                let id: Vec<_> = id.split(':').map(|part| u16::from_str_radix(part, 16).unwrap()).collect();
+                assert!(family.has_pci(id[0], id[1]), "a model of {} without its id: {id:04x?}", family.name);
+            }
+        }
+    }
+
+    #[test]
+    fn network_cards_and_video_processors_are_no_accelerators() {
+        for (vendor, device) in
+            [(0x10ee, 0x5074), (0x10ee, 0x5084), (0x1ff4, 0x2001), (0x10de, 0x22a3), (0x1d0f, 0xec20)]
+        {
+            assert!(of_pci(vendor, device).is_none(), "{vendor:04x}:{device:04x}");
+        }
+    }
+
+    #[test]
+    fn the_subsystem_tells_the_model_where_the_id_does_not() {
+        let family = of_pci(0x1e52, 0x401e).unwrap();
+        assert_eq!(family.model(0x1e52, 0x401e, 0x0018), "Wormhole n150");
+        assert_eq!(family.model(0x1e52, 0x401e, 0xffff), "Wormhole");
+    }
+}
