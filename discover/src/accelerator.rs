@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use hatrack_api::cluster_node::{DeviceClass, Health, attribute};
 
-use crate::pci::Function;
+use crate::gpu;
+use crate::pci::{CO_PROCESSOR, Function, PROCESSING_ACCELERATOR};
+use crate::platform;
 use crate::root::{Root, Unreadable};
 use crate::sighting::{Key, Sighting};
 use crate::usb::Device;
 use families::{Family, NodeRule};
-
-const PLATFORM_DEVICES: &str = "sys/bus/platform/devices";
 
 /// Whether a PCI function is, or belongs to, an accelerator of the table.
 pub fn is_known(vendor: u16, device: u16) -> bool {
@@ -22,10 +22,28 @@ pub fn is_known(vendor: u16, device: u16) -> bool {
 /// Every accelerator.
 pub fn sightings(root: &Root, pci: &[Function], usb: &[Device]) -> Result<Vec<Sighting>, Unreadable> {
     let mut seen = on_pci(root, pci)?;
+    seen.extend(pci.iter().filter(|function| is_unknown(function)).map(unknown));
     let stick = |device| Some(on_usb(device, families::of_usb(device.vendor, device.product)?));
     seen.extend(usb.iter().filter_map(stick));
     seen.extend(on_platform(root)?);
     Ok(seen)
+}
+
+/// Whether a function is of a class of accelerators and in no list.
+fn is_unknown(function: &Function) -> bool {
+    let of_a_class = matches!(function.kind(), PROCESSING_ACCELERATOR | CO_PROCESSOR);
+    let known =
+        is_known(function.vendor, function.device) || families::is_no_accelerator(function.vendor, function.device);
+    of_a_class && !known && !gpu::is_gpu(function) && function.physical_function.is_none()
+}
+
+/// An accelerator of which only the class is known: nobody can say how it is used, so it is listed and any driver does.
+fn unknown(function: &Function) -> Sighting {
+    let trouble = function.access_trouble(&[] as &[&str], "of its maker").or_else(|| function.link_trouble());
+    let key =
+        Key { class: DeviceClass::Accelerator, slot: function.address.clone(), ids: function.ids(), serial: None };
+    let sighting = Sighting::new(key, trouble.unwrap_or_else(|| Health::ready("DriverBound")));
+    function.describe(sighting).text("pciID", Some(function.ids()))
 }
 
 /// A card of the table with all its functions.
@@ -116,7 +134,7 @@ fn card_health(card: &Card<'_>, main: &Function, found: &Found) -> Health {
         return Health::unusable("NoUserFunction", message);
     }
     if !family.userspace
-        && let Some(trouble) = main.driver_trouble(&family.drivers, &family.module)
+        && let Some(trouble) = main.access_trouble(&family.drivers, &family.module)
     {
         return trouble;
     }
@@ -277,71 +295,42 @@ fn on_usb(device: &Device, family: &Family) -> Sighting {
     sighting
 }
 
-/// A device of the system bus, from one read: its `uevent`.
-struct Platform {
-    name: String,
-    family: &'static Family,
-    driver: Option<String>,
-    model: String,
-}
-
-/// Every accelerator inside the chip. The cores of one are several platform devices and one accelerator.
+/// Every accelerator inside a system on a chip. The cores of one are several platform devices and one accelerator.
 fn on_platform(root: &Root) -> Result<Vec<Sighting>, Unreadable> {
-    let mut devices: Vec<Platform> = Vec::new();
-    for name in root.entries(PLATFORM_DEVICES)?.unwrap_or_default() {
-        let ends_like = |family: &&Family| {
-            let end = family.platform.as_deref();
-            end.is_some_and(|end| name.rsplit_once('.').is_some_and(|(_, kind)| kind == end))
-        };
-        if !families::all().iter().any(|family| ends_like(&family)) {
-            continue;
-        }
-        let uevent = root.text(format!("{PLATFORM_DEVICES}/{name}/uevent"))?.unwrap_or_default();
-        if let Some(device) = Platform::parse(name, &uevent)
-            && !devices.iter().any(|other| other.family.name == device.family.name)
-        {
-            devices.push(device);
+    let kinds: Vec<_> = families::all().iter().filter_map(|family| family.platform.as_deref()).collect();
+    let mut seen: Vec<(&Family, Sighting)> = Vec::new();
+    for device in platform::scan(root, &kinds)? {
+        let Some(family) = families::of_compatible(&device.compatible) else { continue };
+        if !seen.iter().any(|(other, _)| other.name == family.name) {
+            seen.push((family, platform_sighting(root, &device, family)?));
         }
     }
-    devices.iter().map(|device| platform_sighting(root, device)).collect()
+    Ok(seen.into_iter().map(|(_, sighting)| sighting).collect())
 }
 
-impl Platform {
-    fn parse(name: String, uevent: &str) -> Option<Self> {
-        let values = |key: &'static str| uevent.lines().filter_map(move |line| line.strip_prefix(key)?.split_once('='));
-        let compatible: Vec<_> = values("OF_COMPATIBLE_").map(|(_, value)| value).collect();
-        let known = |family: &&Family| family.compatible.iter().any(|known| compatible.contains(&known.as_str()));
-        let family = families::all().iter().find(known)?;
-        let driver = values("DRIVER").map(|(_, value)| value.to_owned()).next();
-        let chip = compatible.first().and_then(|compatible| compatible.strip_prefix("rockchip,"));
-        let model = chip.map_or_else(|| family.model(0, 0, 0).to_owned(), str::to_owned);
-        Some(Self { name, family, driver, model })
-    }
-}
-
-fn platform_sighting(root: &Root, device: &Platform) -> Result<Sighting, Unreadable> {
-    let Platform { name, family, driver, model } = device;
-    let folder = format!("{PLATFORM_DEVICES}/{name}");
+fn platform_sighting(root: &Root, device: &platform::Device, family: &Family) -> Result<Sighting, Unreadable> {
+    let folder = device.path("");
     let found = find_nodes(root, family, &Place { folder: &folder, address: None, alone: true })?;
-    let serves = driver.as_ref().is_some_and(|driver| family.drivers.contains(driver));
+    let serves = device.driver.as_ref().is_some_and(|driver| family.drivers.contains(driver));
     let health = if serves {
         no_node(family, &found).unwrap_or_else(|| ready(family))
     } else {
         let message = format!("no driver is bound: load the kernel module `{}`", family.module);
         Health::unusable("NoDriver", message)
     };
-    let key = Key {
-        class: DeviceClass::Accelerator,
-        slot: format!("platform/{name}"),
-        ids: family.name.clone(),
-        serial: None,
-    };
-    let mut sighting = Sighting::new(key, health)
-        .text(attribute::VENDOR, Some(&family.vendor))
-        .text(attribute::FAMILY, Some(&family.name))
-        .text(attribute::MODEL, Some(model))
-        .text("platformDevice", Some(name))
-        .text(attribute::DRIVER, driver.as_ref());
+    let model = device.compatible.first().and_then(|compatible| compatible.split_once(',')).map(|(_, model)| model);
+    let mut sighting = described(key(family, device.slot()), health, family)
+        .text(attribute::MODEL, model)
+        .text(platform::PLATFORM_DEVICE, Some(&device.name))
+        .text(attribute::DRIVER, device.driver.as_ref());
     sighting.nodes = found.nodes;
     Ok(sighting)
+}
+
+fn key(family: &Family, slot: String) -> Key {
+    Key { class: DeviceClass::Accelerator, slot, ids: family.name.clone(), serial: None }
+}
+
+fn described(key: Key, health: Health, family: &Family) -> Sighting {
+    Sighting::new(key, health).text(attribute::VENDOR, Some(&family.vendor)).text(attribute::FAMILY, Some(&family.name))
 }

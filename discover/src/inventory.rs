@@ -88,6 +88,11 @@ impl Inventory {
         });
         take(DeviceClass::Accelerator, accelerators, &mut doubts);
         let mut devices = names.assign(seen);
+        gpu::recall(
+            &mut devices,
+            previous.map(|inventory| inventory.devices.as_slice()).unwrap_or_default(),
+            &answers.nvml,
+        );
         devices.extend(kept);
         devices.sort_by(|a, b| a.name.cmp(&b.name));
         let last = |error: Unreadable, doubts: &mut Doubts| _ = doubts.add(chain(&error));

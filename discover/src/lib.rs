@@ -23,6 +23,7 @@ pub mod network;
 pub mod nvidia;
 pub mod pci;
 pub mod phone;
+pub mod platform;
 pub mod raspberry_pi;
 pub mod root;
 pub mod sighting;

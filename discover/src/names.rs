@@ -6,6 +6,7 @@ use hatrack_api::cluster_node::{Attribute, Device, DeviceClass, attribute};
 use serde::{Deserialize, Serialize};
 
 use crate::sighting::{Key, Sighting};
+use crate::{gpu, platform};
 
 const MAX_NAME_LENGTH: usize = 63;
 
@@ -112,7 +113,12 @@ impl Known {
             Attribute::String(text) => Some(text.clone()),
             _ => None,
         };
-        let slot = text(attribute::USB_PATH).or_else(|| text(attribute::PCI_BUS_ID));
+        let on_pci = || {
+            let address = text(attribute::PCI_BUS_ID)?;
+            Some(text(gpu::MIG_INSTANCE).map_or(address.clone(), |place| format!("{address}/{place}")))
+        };
+        let on_chip = || Some(platform::slot(&text(platform::PLATFORM_DEVICE)?));
+        let slot = text(attribute::USB_PATH).or_else(on_pci).or_else(on_chip);
         let serial = text(attribute::SERIAL);
         if slot.is_none() && serial.is_none() {
             return None;
@@ -213,6 +219,36 @@ mod tests {
         let devices = known.assign(vec![phone("c/1", Some("A"))]);
         let mut recovered = Names::of_devices(&devices);
         assert_eq!(names(&recovered.assign(vec![phone("c/9", Some("A"))])), ["phone-c-1"]);
+    }
+
+    #[test]
+    fn a_mig_instance_and_its_gpu_keep_their_names_when_the_state_file_is_lost() {
+        let part = |place: Option<&str>| {
+            let slot = place.map_or("0000:3b:00.0".to_owned(), |place| format!("0000:3b:00.0/{place}"));
+            let key = Key { class: DeviceClass::Gpu, slot, ids: "10de:2330".to_owned(), serial: None };
+            Sighting::new(key, Health::ready("NvmlReports")).on_pci("0000:3b:00.0", None).text(gpu::MIG_INSTANCE, place)
+        };
+        let card = || vec![part(None), part(Some("1/0")), part(Some("11/0"))];
+        let expected = ["gpu-0000-3b-00-0", "gpu-0000-3b-00-0-1-0", "gpu-0000-3b-00-0-11-0"];
+        let devices = Names::default().assign(card());
+        assert_eq!(names(&devices), expected);
+        let mut recovered = Names::of_devices(&devices);
+        assert_eq!(names(&recovered.assign(card().into_iter().rev().collect())), expected);
+        let mut without_card = Names::of_devices(&devices[1..]);
+        assert_eq!(names(&without_card.assign(vec![part(None)])), ["gpu-0000-3b-00-0"], "an instance is not its card");
+    }
+
+    #[test]
+    fn a_device_inside_the_chip_is_known_by_its_kernel_name() {
+        let npu = || {
+            let slot = platform::slot("fdab0000.npu");
+            let key = Key { class: DeviceClass::Accelerator, slot, ids: "rockchip-npu".to_owned(), serial: None };
+            Sighting::new(key, Health::ready("DriverBound")).text(platform::PLATFORM_DEVICE, Some("fdab0000.npu"))
+        };
+        let devices = Names::default().assign(vec![npu()]);
+        let mut recovered = Names::of_devices(&devices);
+        assert_eq!(recovered.assign(vec![npu()]), devices);
+        assert_eq!(names(&devices), ["accelerator-platform-fdab0000-npu"]);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! NVIDIA GPUs beyond PCI: `/proc/driver/nvidia`, and NVML in a process that a deadline can kill.
 
 pub mod probe;
+pub mod procfs;
+mod verdict;
+mod xid;
 
 use serde::{Deserialize, Serialize};
 

@@ -2,6 +2,7 @@
 //! `ABI/testing/sysfs-bus-pci`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use hatrack_api::cluster_node::{Health, attribute};
@@ -12,9 +13,17 @@ use crate::sighting::Sighting;
 
 const DEVICES: &str = "sys/bus/pci/devices";
 
-/// Widths that a PCIe link can have (PCI Express Base Specification, Link Capabilities). A bridge that sleeps reads as
-/// all ones and a virtual machine's as 0 or 255: neither is a width.
+/// Widths that a PCIe link can have (PCI Express Base Specification, Link Capabilities). Virtual machines show 0 and 255.
 const WIDTHS: [u8; 7] = [1, 2, 4, 8, 12, 16, 32];
+
+/// The width that a register of all ones holds: nothing answered.
+const NO_ANSWER: u8 = 63;
+
+/// Class and subclass of processing accelerators.
+pub const PROCESSING_ACCELERATOR: u16 = 0x1200;
+
+/// Class and subclass of co-processors.
+pub const CO_PROCESSOR: u16 = 0x0b40;
 
 /// One PCI function of a display, processing or accelerator class, or with the ids of an accelerator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +52,10 @@ pub struct Function {
     pub physical_function: Option<String>,
     /// Number of SR-IOV virtual functions that it has.
     pub virtual_functions: u16,
+    /// Whether functions of another vendor share its slot: then it is a part of the processor, not a card.
+    pub mixed_slot: bool,
+    /// False when it has power and does not answer on the bus: sysfs shows what was read before it fell off.
+    pub answers: bool,
 }
 
 /// The PCIe link between a card and the slot that it sits in.
@@ -55,9 +68,9 @@ pub struct Link {
     /// Lanes that the port above the card has, where it tells.
     pub slot_width: Option<u8>,
     /// Speed in use, in tenths of GT/s (25, 50, 80, 160, 320, 640). It drops when the card idles, which is no fault.
-    pub speed: u16,
+    pub speed: Option<u16>,
     /// Speed that the card has, in tenths of GT/s.
-    pub max_speed: u16,
+    pub max_speed: Option<u16>,
 }
 
 impl Function {
@@ -92,9 +105,14 @@ impl Function {
             .number("virtualFunctions", (self.virtual_functions > 0).then_some(self.virtual_functions))
     }
 
-    /// What the bound driver says of the device's health, if it is bad. `drivers` are those that serve it, none named
+    /// What the bus and the bound driver say of the device's health, if it is bad. `drivers` are those that serve it, none named
     /// meaning any; `module` is the one to load.
-    pub fn driver_trouble(&self, drivers: &[impl AsRef<str>], module: &str) -> Option<Health> {
+    pub fn access_trouble(&self, drivers: &[impl AsRef<str>], module: &str) -> Option<Health> {
+        if !self.answers {
+            let message = "it no longer answers on the PCI bus: power the machine off and on; if it happens again, look \
+                           at the card's power, its seat and its temperature";
+            return Some(Health::unusable("FellOffBus", message));
+        }
         let Some(driver) = self.driver.as_deref() else {
             let message =
                 format!("no driver is bound: load the kernel module `{module}`, and see the kernel log if it is");
@@ -133,11 +151,14 @@ impl Link {
         self.slot_width.map_or(self.max_width, |slot| slot.min(self.max_width))
     }
 
-    /// Whether the link has less than half of the lanes that both ends have. Half of them is how boards share lanes
-    /// between slots, often with ports that still claim all of theirs; less is a bad contact, a riser or the wrong slot.
+    /// Whether the link has fewer lanes than both ends have. Where the port above does not tell what it has, half of the
+    /// card's lanes are taken for a slot that has no more, and less for a bad contact, a riser or the wrong slot.
     /// Only the width counts: speed drops whenever a card idles.
     pub fn is_narrow(&self) -> bool {
-        self.width * 2 < self.possible_width()
+        match self.slot_width {
+            Some(_) => self.width < self.possible_width(),
+            None => self.width * 2 < self.max_width,
+        }
     }
 }
 
@@ -146,14 +167,22 @@ pub fn scan(root: &Root) -> Result<Vec<Function>, Unreadable> {
     let mut known = BTreeMap::new();
     for address in root.entries(DEVICES)?.unwrap_or_default() {
         let uevent = root.text(format!("{DEVICES}/{address}/uevent"))?;
-        if let Some(identity) = uevent.as_deref().and_then(Identity::parse) {
-            known.insert(address, identity);
+        match uevent.as_deref().and_then(Identity::parse) {
+            Some(identity) => drop(known.insert(address, identity)),
+            None if root.exists(format!("{DEVICES}/{address}"))? => return Err(unidentified(&address)),
+            None => {}
         }
     }
     let interesting = known.iter().filter(|(_, identity)| identity.is_interesting());
     let mut functions: Vec<_> = interesting.map(|(address, identity)| read(root, address, identity, &known)).collect();
     count_virtual_functions(&mut functions);
     Ok(functions)
+}
+
+/// A function that is there and does not say what it is: it may be a device of ours.
+fn unidentified(address: &str) -> Unreadable {
+    let source = io::Error::new(io::ErrorKind::InvalidData, "it names no PCI class and ids");
+    Unreadable { path: format!("{DEVICES}/{address}/uevent").into(), source }
 }
 
 /// What one read tells of a function: its `uevent`.
@@ -180,10 +209,8 @@ impl Identity {
 
     fn is_interesting(&self) -> bool {
         const DISPLAY: u32 = 0x03;
-        const PROCESSING_ACCELERATOR: u32 = 0x12;
-        const CO_PROCESSOR: u32 = 0x0b40;
-        let of_a_class =
-            matches!(self.class >> 16, DISPLAY | PROCESSING_ACCELERATOR) || self.class >> 8 == CO_PROCESSOR;
+        let kinds = [u32::from(PROCESSING_ACCELERATOR), u32::from(CO_PROCESSOR)];
+        let of_a_class = self.class >> 16 == DISPLAY || kinds.contains(&(self.class >> 8));
         of_a_class || accelerator::is_known(self.ids.0, self.ids.1)
     }
 }
@@ -198,6 +225,8 @@ fn read(root: &Root, address: &str, identity: &Identity, known: &BTreeMap<String
     let place = told(root.link(format!("{DEVICES}/{address}"))).map(|target| Place::parse(&target)).unwrap_or_default();
     let path = |name: &str| format!("{DEVICES}/{address}/{name}");
     let revision = told(root.text(path("revision")));
+    let end = End::find(address, identity, &place, known);
+    let width = told(root.value(format!("{DEVICES}/{}/current_link_width", end.address)));
     Function {
         address: address.to_owned(),
         root: place.root.clone(),
@@ -208,10 +237,18 @@ fn read(root: &Root, address: &str, identity: &Identity, known: &BTreeMap<String
         revision: revision.and_then(|text| u8::from_str_radix(text.trim_start_matches("0x"), 16).ok()).unwrap_or(0),
         driver: identity.driver.clone(),
         numa_node: told(root.value(path("numa_node"))),
-        link: link(root, address, identity, &place, known),
+        link: width.and_then(|width| link(root, &end, width)),
+        mixed_slot: is_mixed(address, identity, known),
+        answers: width != Some(NO_ANSWER) || is_suspended(root, end.address),
         physical_function: told(root.link_name(path("physfn"))),
         virtual_functions: 0,
     }
+}
+
+fn is_mixed(address: &str, identity: &Identity, known: &BTreeMap<String, Identity>) -> bool {
+    let Some((slot, _)) = address.rsplit_once('.') else { return false };
+    let others = known.iter().filter(|(other, _)| other.rsplit_once('.').is_some_and(|(of, _)| of == slot));
+    others.into_iter().any(|(_, other)| other.ids.0 != identity.ids.0)
 }
 
 /// A fact that cannot be read is one that the device does not tell: the device itself stays listed.
@@ -240,36 +277,54 @@ impl Place {
     }
 }
 
-/// The link that leads out of the card. GPUs of AMD (since Vega) and Intel (Arc) sit behind a switch on the card itself,
-/// whose inner links say nothing: two bridges of the card's own vendor right above the function, below a root port.
-fn link(
-    root: &Root,
-    address: &str,
-    identity: &Identity,
-    place: &Place,
-    known: &BTreeMap<String, Identity>,
-) -> Option<Link> {
-    let own = |bridge: &String| known.get(bridge).is_some_and(|bridge| bridge.ids.0 == identity.ids.0);
-    let (end, port) = match place.bridges.as_slice() {
-        [.., port, upstream, downstream] if own(upstream) && own(downstream) => (upstream.as_str(), Some(port)),
-        bridges => (address, bridges.last()),
+/// The card's end of the link that leads out of it, and the port at the other end.
+struct End<'a> {
+    address: &'a str,
+    port: Option<&'a str>,
+}
+
+impl<'a> End<'a> {
+    /// GPUs of AMD (since Vega) and Intel (Arc) sit behind a switch on the card itself, whose inner links say nothing:
+    /// two bridges of the card's own vendor right above the function, below a root port.
+    fn find(address: &'a str, identity: &Identity, place: &'a Place, known: &BTreeMap<String, Identity>) -> Self {
+        let own = |bridge: &String| known.get(bridge).is_some_and(|bridge| bridge.ids.0 == identity.ids.0);
+        match place.bridges.as_slice() {
+            [.., port, upstream, downstream] if own(upstream) && own(downstream) => {
+                Self { address: upstream, port: Some(port) }
+            }
+            bridges => Self { address, port: bridges.last().map(String::as_str) },
+        }
+    }
+}
+
+fn link(root: &Root, end: &End<'_>, width: u8) -> Option<Link> {
+    let widest = |of: &str| {
+        let width = told(root.value::<u8>(format!("{DEVICES}/{of}/max_link_width")));
+        width.filter(|width| WIDTHS.contains(width))
     };
-    let width = |of: &str, name: &str| {
-        told(root.value::<u8>(format!("{DEVICES}/{of}/{name}"))).filter(|width| WIDTHS.contains(width))
+    let speed = |name: &str| {
+        let text = told(root.text(format!("{DEVICES}/{}/{name}", end.address)))?;
+        parse_speed(&text)
     };
-    let speed = |name: &str| told(root.text(format!("{DEVICES}/{end}/{name}"))).and_then(|text| parse_speed(&text));
-    Some(Link {
-        width: width(end, "current_link_width")?,
-        max_width: width(end, "max_link_width")?,
-        slot_width: port.and_then(|port| width(port, "max_link_width")),
-        speed: speed("current_link_speed").unwrap_or(0),
-        max_speed: speed("max_link_speed").unwrap_or(0),
+    let max_width = widest(end.address)?;
+    WIDTHS.contains(&width).then(|| Link {
+        width,
+        max_width,
+        slot_width: end.port.and_then(widest),
+        speed: speed("current_link_speed"),
+        max_speed: speed("max_link_speed"),
     })
 }
 
-/// `32.0 GT/s PCIe` in tenths of GT/s: 320.
+/// A card that sleeps without power (D3cold) answers nothing either; the kernel wakes it when it is used.
+fn is_suspended(root: &Root, address: &str) -> bool {
+    told(root.text(format!("{DEVICES}/{address}/power/runtime_status"))).is_some_and(|status| status == "suspended")
+}
+
+/// `32.0 GT/s PCIe` in tenths of GT/s: 320. Old kernels write `8 GT/s`.
 pub fn parse_speed(text: &str) -> Option<u16> {
-    let (whole, tenths) = text.split_whitespace().next()?.split_once('.')?;
+    let number = text.split_whitespace().next()?;
+    let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
     whole.parse::<u16>().ok()?.checked_mul(10)?.checked_add(tenths.get(..1)?.parse().ok()?)
 }
 
@@ -346,19 +401,23 @@ mod tests {
         let [gpu] = machine.scan().try_into().unwrap();
         assert_eq!(gpu.root.as_deref(), Some("pci0000:3a"));
         assert_eq!((gpu.kind(), gpu.ids().as_str(), gpu.slot()), (0x0302, "10de:2330", "0000:3b:00"));
-        let link = Link { width: 16, max_width: 16, slot_width: Some(16), speed: 25, max_speed: 320 };
+        let link = Link { width: 16, max_width: 16, slot_width: Some(16), speed: Some(25), max_speed: Some(320) };
         assert_eq!(gpu.link, Some(link));
         assert_eq!(gpu.link_trouble(), None, "an idle link is slow, which is no trouble");
     }
 
     #[test]
-    fn a_link_is_narrow_below_half_of_what_both_ends_have() {
-        let narrow =
-            |width, max_width, slot_width| Link { width, max_width, slot_width, speed: 25, max_speed: 320 }.is_narrow();
+    fn a_link_is_narrow_below_what_both_ends_have() {
+        let narrow = |width, max_width, slot_width| {
+            Link { width, max_width, slot_width, speed: None, max_speed: None }.is_narrow()
+        };
         for (width, max, slot, expected) in [
             (1, 16, Some(16), true),
             (4, 16, Some(16), true),
-            (8, 16, Some(16), false),
+            (8, 16, Some(16), true),
+            (8, 16, Some(8), false),
+            (8, 16, None, false),
+            (1, 16, None, true),
             (16, 16, Some(16), false),
             (1, 16, Some(1), false),
             (4, 16, Some(4), false),
@@ -393,7 +452,25 @@ mod tests {
         for odd in ["0", "63", "255", "Unknown", ""] {
             let machine = Machine::new().function("pci0000:00/0000:00:05.0", H100, &widths(odd, odd));
             assert_eq!(machine.scan()[0].link, None, "{odd}");
+            assert_eq!(machine.scan()[0].answers, odd != "63", "{odd}");
         }
+    }
+
+    #[test]
+    fn a_card_that_sleeps_has_not_fallen_off_the_bus() {
+        let machine = Machine::new().function("pci0000:00/0000:00:05.0", H100, &widths("63", "16"));
+        assert_eq!(machine.scan()[0].access_trouble(&["nvidia"], "nvidia").unwrap().reason, "FellOffBus");
+        let power = machine.0.path().join(DEVICES).join("0000:00:05.0/power");
+        fs::create_dir(&power).unwrap();
+        fs::write(power.join("runtime_status"), "suspended\n").unwrap();
+        assert_eq!(machine.scan()[0].access_trouble(&["nvidia"], "nvidia"), None);
+    }
+
+    #[test]
+    fn a_function_that_does_not_say_what_it_is_is_not_passed_over() {
+        let machine = Machine::new().function("pci0000:00/0000:00:05.0", "MODALIAS=pci:\n", &[]);
+        let error = scan(&Root::at(machine.0.path())).unwrap_err();
+        assert_eq!(error.to_string(), "failed to read `sys/bus/pci/devices/0000:00:05.0/uevent`");
     }
 
     #[test]

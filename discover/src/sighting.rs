@@ -67,6 +67,17 @@ impl Sighting {
         self
     }
 
+    /// Adds a version, if there is one: as a semantic version if up to three numbers make it (`9.0` is 9.0.0), so that
+    /// selectors can compare it, else as a text.
+    #[must_use]
+    pub fn version(self, name: &str, version: Option<impl AsRef<str>>) -> Self {
+        let Some(text) = version else { return self };
+        let Some(version) = semantic(text.as_ref()) else { return self.text(name, Some(text)) };
+        let mut sighting = self;
+        sighting.attributes.insert(name.to_owned(), Attribute::Version(version));
+        sighting
+    }
+
     /// Adds the device's own memory in bytes, if it is known.
     #[must_use]
     pub fn memory(mut self, bytes: Option<u64>) -> Self {
@@ -81,5 +92,27 @@ impl Sighting {
     #[must_use]
     pub fn on_pci(self, address: &str, root: Option<&str>) -> Self {
         self.text(attribute::PCI_BUS_ID, Some(address)).text(attribute::PCIE_ROOT, root)
+    }
+}
+
+/// A semantic version has three numbers without leading zeros (semver.org 2.0.0); drivers have `580.65.06` and `9.0`.
+fn semantic(text: &str) -> Option<String> {
+    let numbers = text.split('.').map(|part| part.parse::<u32>().ok()).collect::<Option<Vec<_>>>()?;
+    let part = |index: usize| numbers.get(index).copied().unwrap_or(0);
+    (numbers.len() <= 3).then(|| format!("{}.{}.{}", part(0), part(1), part(2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_can_be_compared_or_is_a_text() {
+        for (text, version) in [("580.65.06", Some("580.65.6")), ("9.0", Some("9.0.0")), ("13", Some("13.0.0"))] {
+            assert_eq!(semantic(text).as_deref(), version, "{text}");
+        }
+        for text in ["", "1.2.3.4", "r5", "1..2", "-1.0"] {
+            assert_eq!(semantic(text), None, "{text}");
+        }
     }
 }

@@ -24,9 +24,8 @@ pub struct Family {
     usb: Vec<String>,
     /// End of the name of a platform device.
     pub platform: Option<String>,
-    /// Device-tree strings of a platform device.
     #[serde(default)]
-    pub compatible: Vec<String>,
+    compatible: Vec<String>,
     #[serde(default)]
     companions: Vec<String>,
     /// Kernel drivers that serve it; empty: any.
@@ -97,14 +96,25 @@ pub struct Fault {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    no_accelerators: Vec<String>,
     family: Vec<Family>,
 }
 
-/// Every entry. The table is part of the program, and a test reads it: at run time it is never empty.
+/// The table is part of the program, and a test reads it: at run time it is never empty.
+fn table() -> &'static Table {
+    static READ: LazyLock<Table> =
+        LazyLock::new(|| toml::from_str(TABLE).unwrap_or(Table { no_accelerators: Vec::new(), family: Vec::new() }));
+    &READ
+}
+
+/// Every entry.
 pub fn all() -> &'static [Family] {
-    static FAMILIES: LazyLock<Vec<Family>> =
-        LazyLock::new(|| toml::from_str::<Table>(TABLE).map(|table| table.family).unwrap_or_default());
-    &FAMILIES
+    &table().family
+}
+
+/// Whether a PCI function has the class of an accelerator and is none.
+pub fn is_no_accelerator(vendor: u16, device: u16) -> bool {
+    matches(&table().no_accelerators, vendor, device)
 }
 
 /// The entry for a PCI function, companions included.
@@ -115,6 +125,11 @@ pub fn of_pci(vendor: u16, device: u16) -> Option<&'static Family> {
 /// The entry for a USB device.
 pub fn of_usb(vendor: u16, product: u16) -> Option<&'static Family> {
     all().iter().find(|family| matches(&family.usb, vendor, product))
+}
+
+/// The entry for a device of the device tree.
+pub fn of_compatible(compatible: &[String]) -> Option<&'static Family> {
+    all().iter().find(|family| family.compatible.iter().any(|known| compatible.contains(known)))
 }
 
 impl Family {
