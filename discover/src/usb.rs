@@ -1,6 +1,14 @@
-//! USB devices: `sys/bus/usb/devices` (kernel documentation, `ABI/testing/sysfs-bus-usb`).
+//! USB devices: `sys/bus/usb/devices` (kernel documentation, `ABI/stable/sysfs-bus-usb` and `ABI/testing/sysfs-bus-usb`).
+
+pub mod budget;
+pub mod descriptors;
+mod place;
 
 use crate::root::{Root, Unreadable};
+use descriptors::{Configuration, Descriptors};
+
+const DEVICES: &str = "/sys/bus/usb/devices";
+const HUB: u8 = 9;
 
 /// One USB device, hubs included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -8,6 +16,8 @@ pub struct Device {
     /// Kernel name, `3-1.2`: it changes when buses are numbered anew.
     pub sysfs_name: String,
     /// Where it sits over reboots: PCI address (or platform name) of the controller and the chain of ports, `0000:00:14.0/1.2`.
+    /// A port has one chain, that of its USB 2 half where the kernel knows both, so a device that trains at
+    /// another speed keeps its slot. A root hub has the controller alone.
     pub slot: String,
     /// Vendor id.
     pub vendor: u16,
@@ -21,7 +31,7 @@ pub struct Device {
     pub product_name: Option<String>,
     /// Class of the device descriptor; 9 is a hub.
     pub class: u8,
-    /// Interfaces of the active configuration.
+    /// Interfaces of the active configuration, or of the first one while none is active.
     pub interfaces: Vec<Interface>,
     /// Speed in Mbit/s.
     pub speed: Option<u32>,
@@ -38,11 +48,90 @@ pub struct Interface {
     pub triple: (u8, u8, u8),
     /// Number of endpoints without endpoint 0.
     pub endpoints: u8,
-    /// Its string, `MTP`.
+    /// Its string, `MTP`: read only where the triple alone does not tell what the interface is.
     pub name: Option<String>,
 }
 
-/// Reads every USB device.
-pub fn scan(_root: &Root) -> Result<Vec<Device>, Unreadable> {
-    Ok(Vec::new())
+impl Device {
+    /// Whether it is a hub, a root hub included.
+    pub fn is_hub(&self) -> bool {
+        self.class == HUB
+    }
+
+    /// The controller above it: the first part of its slot.
+    pub fn controller(&self) -> &str {
+        self.slot.split('/').next().unwrap_or_default()
+    }
+
+    /// Number of ports from the controller to it; 0 for a root hub.
+    pub fn depth(&self) -> usize {
+        self.slot.split_once('/').map_or(0, |(_, ports)| ports.split('.').count())
+    }
+}
+
+/// Reads every USB device, root hubs included, sorted by kernel name.
+pub fn scan(root: &Root) -> Result<Vec<Device>, Unreadable> {
+    let mut devices = Vec::new();
+    let names = root.entries(DEVICES)?.unwrap_or_default();
+    for name in names.into_iter().filter(|name| !name.contains(':')) {
+        devices.extend(device(root, name)?);
+    }
+    Ok(devices)
+}
+
+/// One device; `None` when it went away since it was listed.
+fn device(root: &Root, name: String) -> Result<Option<Device>, Unreadable> {
+    let file = |file: &str| format!("{DEVICES}/{name}/{file}");
+    let Some(events) = root.text(file("uevent"))? else { return Ok(None) };
+    let Some(slot) = place::slot(root, &name)? else { return Ok(None) };
+    let mut device = Device { slot, authorized: true, ..of_uevent(&events) };
+    if let Some(described) = root.bytes(file("descriptors"))?.as_deref().and_then(descriptors::parse) {
+        (device.vendor, device.product, device.class) = (described.vendor, described.product, described.class);
+        if !device.is_hub() {
+            let string = |there: bool, name: &str| if there { root.text(file(name)) } else { Ok(None) };
+            device.serial = string(described.has_serial, "serial")?.filter(|text| !text.is_empty());
+            device.manufacturer = string(described.has_manufacturer, "manufacturer")?;
+            device.product_name = string(described.has_product_name, "product")?;
+            device.authorized = root.text(file("authorized"))?.is_none_or(|text| text != "0");
+            device.speed = root.value(file("speed"))?;
+        }
+        device.interfaces = interfaces(root, &name, &described)?;
+    }
+    device.sysfs_name = name;
+    Ok(Some(device))
+}
+
+/// What `uevent` tells without the descriptors: `PRODUCT=18d1/4ee7/440`, `TYPE=0/0/0` and `DEVNAME=bus/usb/001/002`.
+pub fn of_uevent(text: &str) -> Device {
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let mut ids = value("PRODUCT").unwrap_or_default().split('/').map(|id| u16::from_str_radix(id, 16).unwrap_or(0));
+    let class = value("TYPE").and_then(|kind| kind.split('/').next()?.parse().ok());
+    Device {
+        vendor: ids.next().unwrap_or(0),
+        product: ids.next().unwrap_or(0),
+        class: class.unwrap_or(0),
+        node: value("DEVNAME").map(|name| format!("/dev/{name}")),
+        ..Device::default()
+    }
+}
+
+fn interfaces(root: &Root, name: &str, described: &Descriptors) -> Result<Vec<Interface>, Unreadable> {
+    let Some(configuration) = active(root, name, described)? else { return Ok(Vec::new()) };
+    let read = |interface: &descriptors::Interface| {
+        let ambiguous = interface.has_name && matches!(interface.triple, (0x06, 0x01, 0x01) | (0xff, 0xff, 0x00));
+        let path = format!("{DEVICES}/{name}/{name}:{}.{}/interface", configuration.value, interface.number);
+        let name = if ambiguous { root.text(path)? } else { None };
+        Ok(Interface { triple: interface.triple, endpoints: interface.endpoints, name })
+    };
+    configuration.interfaces.iter().map(read).collect()
+}
+
+fn active<'a>(root: &Root, name: &str, described: &'a Descriptors) -> Result<Option<&'a Configuration>, Unreadable> {
+    let configurations = &described.configurations;
+    let value: Option<u8> = match configurations.len() {
+        0 | 1 => None,
+        _ => root.value(format!("{DEVICES}/{name}/bConfigurationValue"))?,
+    };
+    let chosen = configurations.iter().find(|configuration| Some(configuration.value) == value);
+    Ok(chosen.or(configurations.first()))
 }

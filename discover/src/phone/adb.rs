@@ -1,6 +1,7 @@
 //! The adb server's view of phones, by its wire protocol (AOSP `packages/modules/adb/SERVICES.TXT`).
 
 pub mod client;
+pub mod list;
 
 use std::time::Duration;
 
