@@ -1,16 +1,22 @@
 # The commands that everybody shares. `make test` is what continuous integration runs.
 
-.PHONY: try test lint bench rust go
+.PHONY: try test bench lint rust go
 .DEFAULT_GOAL := try
 
 # Discovers this machine, registers it in a folder and shows the result: no cluster needed.
 try: rust
-	@cargo run --quiet --package hatrack -- try
+	cargo run --package hatrack -- try
 
 # Every test: formatting, lints, documentation, then the tests of all crates against a real control plane.
 test: rust go lint
 	@tests/setup
 	cargo test --workspace --no-fail-fast
+
+# What hatrack costs, beside its targets. Root is needed for uevents.
+bench: rust go
+	@tests/setup
+	cargo build --profile packaged --package hatrack-agent
+	HATRACK_AGENT="$${CARGO_TARGET_DIR:-target}/packaged/hatrack-agent" cargo run --release --package hatrack-bench
 
 lint: rust
 	cargo fmt --check

@@ -1,0 +1,96 @@
+//! What the agent weighs, and what it does when nothing happens.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use hatrack_testbed::{ControlPlane, FaultProxy};
+
+use crate::agent::Cluster;
+use crate::machine::Machine;
+use crate::registration::{next, watch};
+use crate::table::Table;
+
+const REST: Duration = Duration::from_mins(1);
+
+/// The size of the stripped binary.
+pub(crate) fn measure_binary(table: &mut Table, binary: &Path) -> Result<()> {
+    let bytes = fs::metadata(binary).with_context(|| format!("failed to look at `{}`", binary.display()))?.len();
+    table.at_most("agent binary, stripped", 7.0, megabytes(bytes), "MB", String::new());
+    Ok(())
+}
+
+/// One minute in which nothing happens: memory, processor time, requests; and the size of the object.
+pub(crate) async fn measure_rest(table: &mut Table, plane: &ControlPlane, cluster: &Cluster) -> Result<()> {
+    let machine = Machine::expand()?;
+    let node = cluster.admit(plane).await?;
+    let proxy = FaultProxy::start(plane, &node.identity)?;
+    let mut seen = pin!(watch(cluster, &node));
+    let agent = cluster.start(&node, &plane.kubeconfig_via(proxy.url(), &node.identity)?, machine.path())?;
+    next(&mut seen, |devices| devices > 0).await?;
+    // The first seconds are the start's: connections, the watch, the first Lease.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    proxy.clear();
+    let before = processor_time(agent.pid())?;
+    tokio::time::sleep(REST).await;
+    let used = processor_time(agent.pid())?.saturating_sub(before);
+    let (resident, anonymous) = memory(agent.pid())?;
+    table.at_most("agent memory at rest, resident", 10.0, resident, "MB", String::new());
+    table.at_most("agent memory at rest, anonymous", 2.5, anonymous, "MB", String::new());
+    let share = used.as_secs_f64() / REST.as_secs_f64() * 100.0;
+    table.beside(
+        "processor time at rest",
+        format!("{:.1} ms/min", used.as_secs_f64() * 1000.0),
+        format!("{share:.4} % of one core"),
+    );
+    report_requests(table, &proxy);
+    let request =
+        http::Request::get(format!("/apis/society.zeta.io/v1alpha1/clusternodes/{}", node.name)).body(Vec::new())?;
+    let object = cluster.admin.request_text(request).await?;
+    #[expect(clippy::cast_precision_loss, reason = "a size far below 2^52")]
+    let kilobytes = object.len() as f64 / 1000.0;
+    table.at_most("object, 8 GPUs + 20 phones, managedFields too", 16.0, kilobytes, "kB", String::new());
+    Ok(())
+}
+
+/// Requests other than the Lease's renewal.
+fn report_requests(table: &mut Table, proxy: &FaultProxy) {
+    let mut counted = BTreeMap::new();
+    for request in proxy.requests() {
+        let kind = if request.path.contains("/leases/") { "Lease" } else { "ClusterNode" };
+        *counted.entry(format!("{} {kind}", request.method)).or_insert(0_u32) += 1;
+    }
+    let others: u32 = counted.iter().filter(|(kind, _)| !kind.ends_with("Lease")).map(|(_, count)| count).sum();
+    let list = counted.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ");
+    table.at_most("API requests at rest beside the Lease's", 0.0, f64::from(others), "/min", list);
+}
+
+/// Processor time of a process so far, all threads (proc_pid_schedstat(5): nanoseconds on a processor come first).
+fn processor_time(pid: u32) -> Result<Duration> {
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        total += text.split_whitespace().next().context("an empty schedstat")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(total))
+}
+
+/// Resident and anonymous memory of a process in MB (proc_pid_status(5)).
+fn memory(pid: u32) -> Result<(f64, f64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        let line =
+            status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in status"))?;
+        let kibibytes: u64 = line.trim_start_matches(':').trim().trim_end_matches(" kB").parse()?;
+        Ok::<_, anyhow::Error>(megabytes(kibibytes * 1024))
+    };
+    Ok((field("VmRSS")?, field("RssAnon")?))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a size far below 2^52")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
