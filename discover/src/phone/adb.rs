@@ -1,7 +1,11 @@
 //! The adb server's view of phones, by its wire protocol (AOSP `packages/modules/adb/SERVICES.TXT`).
 
 pub mod client;
+mod connection;
 pub mod list;
+mod properties;
+mod questions;
+pub mod wire;
 
 use std::time::Duration;
 
@@ -96,6 +100,8 @@ pub struct Timing {
     pub deadline: Duration,
     /// Deadline for what one phone tells of itself.
     pub phone_deadline: Duration,
+    /// Time between two checks that the server still answers.
+    pub check: Duration,
     /// First pause before the server is tried again; it doubles from failure to failure.
     pub retry: Duration,
     /// Longest pause.
@@ -108,6 +114,7 @@ impl Default for Timing {
         Self {
             deadline: seconds(5),
             phone_deadline: seconds(10),
+            check: seconds(30),
             retry: Duration::from_millis(250),
             retry_at_most: seconds(30),
         }
