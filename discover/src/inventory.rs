@@ -9,7 +9,7 @@ use crate::host::{self, Host};
 use crate::names::Names;
 use crate::root::{Root, Unreadable};
 use crate::sighting::Sighting;
-use crate::{accelerator, gpu, network, nvidia, pci, phone, storage, usb};
+use crate::{accelerator, gpu, network, nvidia, pci, phone, raspberry_pi, storage, usb};
 
 /// What is asked of drivers and servers rather than read: it comes later than sysfs, or never.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +84,9 @@ impl Inventory {
         take(DeviceClass::Phone, usb.map(|usb| phone::sightings(usb, &answers.adb)).map_err(chain), &mut doubts);
         let accelerators = pci.map_err(chain).and_then(|pci| {
             let usb = usb.map_err(chain)?;
-            accelerator::sightings(root, pci, usb).map_err(|error| chain(&error))
+            let on_buses = accelerator::sightings(root, pci, usb).map_err(|error| chain(&error))?;
+            let cameras = raspberry_pi::cameras(root).map_err(|error| chain(&error))?;
+            Ok(on_buses.into_iter().chain(cameras).collect())
         });
         take(DeviceClass::Accelerator, accelerators, &mut doubts);
         let mut devices = names.assign(seen);

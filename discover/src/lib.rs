@@ -14,6 +14,7 @@
 
 pub mod accelerator;
 pub mod condition;
+pub mod gauges;
 pub mod gpu;
 pub mod host;
 pub mod hotplug;

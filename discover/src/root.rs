@@ -27,6 +27,7 @@ pub struct Unreadable {
 #[derive(Debug)]
 pub struct Root {
     base: PathBuf,
+    credentials: Option<PathBuf>,
     opened: AtomicU64,
 }
 
@@ -38,7 +39,23 @@ impl Root {
 
     /// A copy of a machine's tree.
     pub fn at(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into(), opened: AtomicU64::new(0) }
+        Self { base: base.into(), credentials: None, opened: AtomicU64::new(0) }
+    }
+
+    /// Names the folder with the files that the service manager has read for an unprivileged program
+    /// (systemd.exec(5), `LoadCredential=`, `$CREDENTIALS_DIRECTORY`).
+    #[must_use]
+    pub fn with_credentials(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.credentials = Some(folder.into());
+        self
+    }
+
+    /// A text that the service manager has handed over, without white space at its ends; `None` where it has not.
+    pub fn credential(&self, name: &str) -> Result<Option<String>, Unreadable> {
+        let Some(folder) = &self.credentials else { return Ok(None) };
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(name);
+        Ok(unless_absent(&path, fs::read_to_string(&path))?.map(|text| text.trim().to_owned()))
     }
 
     /// Whether this is the machine that this program runs on, where device nodes can be opened and drivers asked.
