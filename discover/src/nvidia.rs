@@ -1,11 +1,14 @@
 //! NVIDIA GPUs beyond PCI: `/proc/driver/nvidia`, and NVML in a process that a deadline can kill.
 
+mod nvml;
 pub mod probe;
 pub mod procfs;
 mod verdict;
 mod xid;
 
 use serde::{Deserialize, Serialize};
+
+pub use nvml::LIBRARY_VARIABLE;
 
 /// What NVML has said so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
