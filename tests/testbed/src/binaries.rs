@@ -21,6 +21,9 @@ const GO_HINT: &str = "the tests build kube-apiserver and kube-controller-manage
 const ETCD_HINT: &str = "put etcd on the PATH (Debian: `apt-get install etcd-server`, Nix: `nix shell nixpkgs#etcd`), or \
                          set KUBEBUILDER_ASSETS to a folder that has it";
 
+/// Without it the servers would outlive the tests (`keeper.sh`).
+const FLOCK_HINT: &str = "it is part of util-linux, which every Debian has; put it on the PATH";
+
 /// The programs of one control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
@@ -45,13 +48,15 @@ impl Binaries {
             Some(path) => Ok(path),
             None => Ok(build()?.join(name)),
         };
-        Ok(Self {
+        let found = Self {
             etcd: provided("etcd")
                 .or_else(|| on_path("etcd"))
                 .ok_or(Error::Missing { program: "etcd", hint: ETCD_HINT })?,
             kube_apiserver: built("kube-apiserver")?,
             kube_controller_manager: built("kube-controller-manager")?,
-        })
+        };
+        on_path("flock").ok_or(Error::Missing { program: "flock", hint: FLOCK_HINT })?;
+        Ok(found)
     }
 }
 

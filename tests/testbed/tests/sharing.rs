@@ -10,6 +10,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hatrack_testbed::{Binaries, ControlPlane, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpgid};
 
 /// A process that uses a control plane until it is told to end, or is killed.
 struct User {
@@ -87,19 +89,27 @@ fn assets() -> tempfile::TempDir {
     dir
 }
 
-fn servers_in(folder: &Path) -> usize {
+/// The processes that work in `folder`: the servers and their keeper.
+fn processes_in(folder: &Path) -> Vec<Pid> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes.filter(|process| std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder)).count()
+    processes
+        .filter(|process| std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .map(Pid::from_raw)
+        .collect()
 }
 
 /// Waits until neither the folder nor a server in it is left.
 fn wait_until_gone(folder: &Path) {
     let start = Instant::now();
-    while folder.exists() || servers_in(folder) > 0 {
+    while folder.exists() || !processes_in(folder).is_empty() {
         assert!(start.elapsed() < Duration::from_mins(1), "{} is still there", folder.display());
         std::thread::sleep(Duration::from_millis(50));
     }
-    // What is left is the lock of a place where nobody will look again: these programs are ours.
+}
+
+/// Removes the lock beside `folder`: with these assets nobody will come again.
+fn forget(folder: &Path) {
     std::fs::remove_dir_all(folder.parent().unwrap()).unwrap();
 }
 
@@ -123,6 +133,7 @@ fn processes_share_one_control_plane_and_the_last_ends_it() {
     second.kill();
     third.kill();
     wait_until_gone(&folder);
+    forget(&folder);
 }
 
 #[test]
@@ -131,7 +142,27 @@ fn a_killed_process_leaves_nothing_behind() {
     let mut user = User::start("has_its_own", assets.path());
     assert!(user.is_served());
     let folder = user.folder.clone();
-    assert!(servers_in(&folder) >= 3);
+    assert!(processes_in(&folder).len() >= 4);
     user.kill();
     wait_until_gone(&folder);
+    forget(&folder);
+}
+
+#[test]
+fn what_a_killed_keeper_left_is_removed_by_the_next_user() {
+    let assets = assets();
+    let user = User::start("has_its_own", assets.path());
+    let left = user.folder.clone();
+    // The keeper leads the process group of the servers. Without it nobody sees the user go.
+    let keeper = getpgid(Some(processes_in(&left)[0])).unwrap();
+    kill(keeper, Signal::SIGKILL).unwrap();
+    user.kill();
+    assert!(left.exists() && !processes_in(&left).is_empty());
+
+    let next = User::start("has_its_own", assets.path());
+    wait_until_gone(&left);
+    let folder = next.folder.clone();
+    next.kill();
+    wait_until_gone(&folder);
+    forget(&folder);
 }
