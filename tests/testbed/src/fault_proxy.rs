@@ -31,7 +31,7 @@ struct Mode {
     stalled: bool,
     /// Whether watches that are opened now are stale.
     stale_watches: bool,
-    /// Counts up when the watches that are open go stale.
+    /// Counts up when the watches that are open have gone stale for good.
     stalings: u64,
     /// Counts up when all connections are to be closed.
     cuts: u64,
@@ -118,10 +118,7 @@ impl FaultProxy {
     /// nothing more, as after a connection was lost without a trace. They stay so: a watch that
     /// went on after a gap would be one that no network gives.
     pub fn stale_watches(&self) {
-        self.change(|mode| {
-            mode.stale_watches = true;
-            mode.stalings += 1;
-        });
+        self.change(|mode| mode.stale_watches = true);
     }
 
     /// Ends every fault and removes every rule.
@@ -130,7 +127,12 @@ impl FaultProxy {
     /// When the proxy cannot listen again.
     pub fn restore(&self) -> Result<()> {
         self.shared.rules.clear();
-        self.change(|mode| *mode = Mode { stalled: false, stale_watches: false, ..*mode });
+        self.change(|mode| {
+            // Every watch that is open now was open during the fault and stays stale.
+            mode.stalings += u64::from(mode.stale_watches);
+            mode.stale_watches = false;
+            mode.stalled = false;
+        });
         self.accept_connections()
     }
 

@@ -21,11 +21,16 @@ use nix::unistd::{Pid, getuid};
 use crate::binaries::Binaries;
 use crate::error::{Error, Result};
 use crate::fingerprint::fingerprint;
+use crate::servers::KEEPER;
 
 const MEMORY: &str = "/dev/shm";
 
 /// A control plane writes some 100 MB under load; below this the disk is used.
 const MEMORY_WANTED: u64 = 2 << 30;
+
+/// A control plane that was started otherwise, seconds ago by an earlier build of this crate, is not
+/// the one that is asked for.
+const SERVERS: &str = include_str!("servers.rs");
 
 /// The folder of all control planes of one workspace with the same programs. Two checkouts share
 /// nothing, since their manifests differ.
@@ -36,7 +41,7 @@ pub(crate) struct Parent {
 impl Parent {
     pub(crate) fn open(binaries: &Binaries) -> Result<Self> {
         let programs = format!("{binaries:?}");
-        let key = fingerprint([env!("CARGO_MANIFEST_DIR"), &programs].map(str::as_bytes));
+        let key = fingerprint([env!("CARGO_MANIFEST_DIR"), &programs, SERVERS, KEEPER].map(str::as_bytes));
         let path = base().join(format!("hatrack-testbed-{}", getuid())).join(key);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(Error::file("create", &path))?;
         Ok(Self { path })

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
 
@@ -27,6 +27,9 @@ use crate::{kubeconfig, logs};
 /// A server that has not answered after this long does not come any more. It takes about five
 /// seconds on an idle machine.
 const START_TIMEOUT: Duration = Duration::from_mins(3);
+
+/// The shell that ends the servers.
+pub(crate) const KEEPER: &str = include_str!("keeper.sh");
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -191,14 +194,15 @@ impl Servers {
         kill(pid(child)?, signal).map_err(|source| Error::Start { program: server.to_string(), source: source.into() })
     }
 
-    /// Kills every server and the keeper, and removes the folder.
+    /// Kills every server and the keeper with what it waits for, and removes the folder.
     pub(crate) fn end(&self) {
+        let mut keeper = lock(&self.keeper);
+        if let Ok(group) = pid(&keeper) {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
         for (_, mut child) in std::mem::take(&mut *self.running()) {
-            let _ = child.kill();
             let _ = child.wait();
         }
-        let mut keeper = lock(&self.keeper);
-        let _ = keeper.kill();
         let _ = keeper.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -330,7 +334,7 @@ fn audit_policy() -> serde_json::Value {
 
 fn start_keeper(folder: &Path, linger: Duration) -> Result<Child> {
     Command::new("sh")
-        .args(["-c", include_str!("keeper.sh"), "keeper"])
+        .args(["-c", KEEPER, "keeper"])
         .arg(folder)
         .arg(linger.as_secs().to_string())
         .process_group(0)

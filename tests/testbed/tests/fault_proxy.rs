@@ -11,7 +11,7 @@ use hatrack_testbed::{ControlPlane, FaultProxy, Matcher, Response, unique};
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, PostParams, WatchEvent, WatchParams};
 
 /// Bounds what must come.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -221,6 +221,9 @@ async fn a_stale_watch_stays_silent_and_a_new_one_works() {
     bed.proxy.restore().unwrap();
 
     let mut after = watch(&config_maps, &name).await;
+    assert_eq!(within(after.next()).await.unwrap().unwrap(), name);
+    // A change after the fault, so that both would carry something if they had come back to life.
+    directly.delete(&name, &DeleteParams::default()).await.unwrap();
     assert_eq!(within(after.next()).await.unwrap().unwrap(), name);
     for (kind, silent) in [("before", &mut before), ("during", &mut during)] {
         let event = tokio::time::timeout(SILENCE, silent.next()).await;

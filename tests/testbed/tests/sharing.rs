@@ -89,14 +89,19 @@ fn assets() -> tempfile::TempDir {
     dir
 }
 
-/// The processes that work in `folder`: the servers and their keeper.
+/// The processes that work in `folder`: the servers and their keeper. The kernel marks a folder that
+/// was removed under a process by a word behind its path.
 fn processes_in(folder: &Path) -> Vec<Pid> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
-        .filter(|process| std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
+        .filter(|process| std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| is_in(&cwd, folder)))
         .filter_map(|process| process.file_name().to_str()?.parse().ok())
         .map(Pid::from_raw)
         .collect()
+}
+
+fn is_in(cwd: &Path, folder: &Path) -> bool {
+    cwd.to_string_lossy().starts_with(&*folder.to_string_lossy())
 }
 
 /// Waits until neither the folder nor a server in it is left.
