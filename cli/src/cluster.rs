@@ -2,8 +2,11 @@
 
 pub mod folder;
 pub mod kubernetes;
+mod manifest;
+mod schema;
 
 use hatrack_api::ClusterNode;
+use hatrack_discover::inventory::Inventory;
 
 use self::folder::Folder;
 use self::kubernetes::Kubernetes;
@@ -30,6 +33,8 @@ pub struct Registered {
     pub node: ClusterNode,
     /// Whether it is new.
     pub created: bool,
+    /// What the machine has.
+    pub inventory: Inventory,
 }
 
 impl Cluster {

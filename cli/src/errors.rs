@@ -41,7 +41,8 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
     if let Some(hint) = causes(error).find_map(hint) {
         printer.note(&format!("{} {hint}", paint(style::HINT, "hint:")));
     }
-    if error.is::<Refused>() || error.is::<NoNode>() { Exit::No } else { Exit::Error }
+    let refused = matches!(error.downcast_ref(), Some(folder::Error::Refused { .. }));
+    if refused || error.is::<Refused>() || error.is::<NoNode>() { Exit::No } else { Exit::Error }
 }
 
 fn causes(error: &anyhow::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -88,7 +89,8 @@ fn of_folder(error: &folder::Error) -> Option<String> {
         folder::Error::Manifest { .. } => {
             Some("correct the file or move it away; other nodes are not touched".to_owned())
         }
-        folder::Error::Io { .. } | folder::Error::Unwritable { .. } => None,
+        folder::Error::Refused { .. } => Some("nothing was written".to_owned()),
+        folder::Error::Io { .. } | folder::Error::Unwritable { .. } | folder::Error::Schema(_) => None,
     }
 }
 

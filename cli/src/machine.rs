@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hatrack_discover::host;
-use hatrack_discover::inventory::{self, Answers, Inventory};
+use hatrack_discover::inventory::{self, Answers, Facts, Inventory};
 use hatrack_discover::names::Names;
 use hatrack_discover::nvidia::{self, probe};
 use hatrack_discover::phone::adb;
@@ -26,12 +26,26 @@ pub struct NoTree {
     path: String,
 }
 
-/// Everything that is known of the machine. `names` are those that its devices have had.
-pub async fn look(options: &MachineOptions, names: &mut Names) -> Result<Inventory, NoTree> {
+/// What was seen of a machine, before its devices have names.
+pub struct Look {
+    root: Root,
+    facts: Facts,
+    answers: Answers,
+}
+
+/// Looks at the machine.
+pub async fn look(options: &MachineOptions) -> Result<Look, NoTree> {
     let root = root(options)?;
     let facts = inventory::look(&root);
     let (nvml, adb) = tokio::join!(ask_nvml(&root, options.deadline), ask_adb(&root, options));
-    Ok(Inventory::compose(&root, facts, &Answers { nvml, adb }, names, None))
+    Ok(Look { root, facts, answers: Answers { nvml, adb } })
+}
+
+impl Look {
+    /// Everything that is known of the machine. `names` are those that its devices have had.
+    pub fn into_inventory(self, mut names: Names) -> Inventory {
+        Inventory::compose(&self.root, self.facts, &self.answers, &mut names, None)
+    }
 }
 
 /// The host name of the machine.

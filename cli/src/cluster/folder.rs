@@ -8,11 +8,14 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use hatrack_api::ClusterNode;
+use hatrack_api::{ClusterNode, GROUP, VERSION};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 
 use super::Registered;
+use super::manifest::{Document, Step};
+use super::schema::{Schema, Violation};
 use crate::registration::{Refused, Registration};
 
 const PLURAL: &str = "clusternodes";
@@ -40,14 +43,21 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A file is no manifest.
-    #[error("`{path}`{place} is no manifest of a ClusterNode")]
+    /// A file is no manifest of a node.
+    #[error("`{path}` is not a ClusterNode as a cluster takes it")]
     Manifest {
         /// The file.
         path: String,
-        /// The line and column, as `, line 3`.
-        place: String,
-        /// Why not.
+        /// Why not, with the line.
+        #[source]
+        source: Invalid,
+    },
+    /// A cluster does not take the node as it would be written.
+    #[error("the node `{name}` is refused")]
+    Refused {
+        /// Name of the node.
+        name: String,
+        /// Why.
         #[source]
         source: Invalid,
     },
@@ -60,9 +70,12 @@ pub enum Error {
         #[source]
         source: serde_saphyr::ser_error::Error,
     },
+    /// The schema of this program itself is no JSON.
+    #[error("failed to read the schema of ClusterNodes")]
+    Schema(#[from] serde_json::Error),
 }
 
-/// Why a text is no manifest.
+/// Why a text or an object is no node.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(String);
@@ -95,7 +108,8 @@ impl Folder {
         }
         paths.retain(|path| is_manifest(path));
         paths.sort();
-        paths.iter().filter_map(|path| read(path).transpose()).collect()
+        let schema = Schema::of_nodes()?;
+        paths.iter().filter_map(|path| read(path, &schema).transpose()).collect()
     }
 
     /// One node.
@@ -103,7 +117,7 @@ impl Folder {
         if !self.path.is_dir() {
             return Err(Error::Absent(self.path.display().to_string()));
         }
-        read(&self.file_of(name))
+        read(&self.file_of(name), &Schema::of_nodes()?)
     }
 
     /// Writes a node.
@@ -113,11 +127,15 @@ impl Folder {
         plan: impl FnOnce(Option<&ClusterNode>) -> Result<Registration, Refused>,
     ) -> anyhow::Result<Registered> {
         let _lock = self.lock()?;
-        let existing = read(&self.file_of(name))?;
+        let schema = Schema::of_nodes()?;
+        let existing = read(&self.file_of(name), &schema)?;
         let registration = plan(existing.as_ref())?;
         let node = merged(existing.as_ref(), &registration, &Time(Timestamp::now()))?;
-        self.write(&node, name)?;
-        Ok(Registered { node, created: existing.is_none() })
+        admit(&schema, &node, existing.as_ref(), name)?;
+        if existing.as_ref() != Some(&node) {
+            self.write(&node, name)?;
+        }
+        Ok(Registered { node, created: existing.is_none(), inventory: registration.inventory })
     }
 
     /// Held until dropped.
@@ -186,18 +204,60 @@ fn is_manifest(path: &Path) -> bool {
     !hidden && path.extension() == Some(OsStr::new("yaml"))
 }
 
-fn read(path: &Path) -> Result<Option<ClusterNode>, Error> {
+fn read(path: &Path, schema: &Schema) -> Result<Option<ClusterNode>, Error> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("read", path)(error)),
     };
-    serde_saphyr::from_str(&text).map(Some).map_err(|error| {
-        let place = error.location().map(|at| format!(", line {}", at.line())).unwrap_or_default();
-        Error::Manifest {
-            path: path.display().to_string(),
-            place,
-            source: Invalid(error.without_snippet().to_string()),
-        }
-    })
+    let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+    let node = parse(&text, name, schema);
+    node.map(Some).map_err(|source| Error::Manifest { path: path.display().to_string(), source })
+}
+
+/// The node that a manifest describes. `name` is the one that its file has.
+fn parse(text: &str, name: &str, schema: &Schema) -> Result<ClusterNode, Invalid> {
+    let unreadable = |error: serde_saphyr::Error| {
+        let line = error.location().map(|place| format!("line {}: ", place.line())).unwrap_or_default();
+        Invalid(format!("{line}{}", error.without_snippet()))
+    };
+    let document = Document::parse(text).map_err(unreadable)?;
+    let value = document.value();
+    let mut violations = identity(&value, name);
+    if violations.is_empty() {
+        violations = schema.check(&value);
+    }
+    if violations.is_empty() {
+        violations = schema.check_rules(&value, None);
+    }
+    if !violations.is_empty() {
+        let found = violations.iter().map(|found| format!("line {}: {found}", document.line(&found.path)));
+        return Err(Invalid(found.collect::<Vec<_>>().join("; ")));
+    }
+    serde_saphyr::from_str(text).map_err(unreadable)
+}
+
+/// What must fit before the schema can: the kind, and the name of the file.
+fn identity(value: &Value, name: &str) -> Vec<Violation> {
+    let version = format!("{GROUP}/{VERSION}");
+    let wanted = [("/apiVersion", version.as_str()), ("/kind", "ClusterNode"), ("/metadata/name", name)];
+    let differs = |(pointer, wanted): (&str, &str)| {
+        let found = value.pointer(pointer).and_then(Value::as_str);
+        let path = pointer.split('/').skip(1).map(|field| Step::Field(field.to_owned())).collect();
+        (found != Some(wanted)).then(|| Violation { path, message: format!("must be `{wanted}`") })
+    };
+    wanted.into_iter().filter_map(differs).collect()
+}
+
+/// Refuses what the API server would.
+fn admit(schema: &Schema, node: &ClusterNode, old: Option<&ClusterNode>, name: &str) -> Result<(), Error> {
+    let value = serde_json::to_value(node)?;
+    let old = old.map(serde_json::to_value).transpose()?;
+    let mut violations = schema.check(&value);
+    violations.extend(schema.check_rules(&value, old.as_ref()));
+    if violations.is_empty() {
+        return Ok(());
+    }
+    let found: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    Err(Error::Refused { name: name.to_owned(), source: Invalid(found.join("; ")) })
 }

@@ -94,7 +94,7 @@ impl Kubernetes {
             _ => self.apply_spec(&registration).await?,
         };
         let node = self.apply_status(&registration, &specified).await?;
-        Ok(Registered { node, created: existing.is_none() })
+        Ok(Registered { node, created: existing.is_none(), inventory: registration.inventory })
     }
 
     async fn apply_spec(&self, registration: &Registration) -> Result<ClusterNode, Error> {

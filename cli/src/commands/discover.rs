@@ -22,7 +22,7 @@ struct Document<'a> {
 
 /// Looks at the machine and prints what it has.
 pub async fn run(options: &Discover, printer: &Printer) -> anyhow::Result<Outcome> {
-    let inventory = machine::look(&options.machine, &mut Names::default()).await?;
+    let inventory = machine::look(&options.machine).await?.into_inventory(Names::default());
     let format = options.output.output;
     if printer.structured(format, &Document { schema: SCHEMA, inventory: &inventory })? {
         return Ok(Outcome::Done);

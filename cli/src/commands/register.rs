@@ -1,7 +1,6 @@
 //! `hatrack register`: this machine becomes a node.
 
 use hatrack_api::ClusterNode;
-use hatrack_discover::inventory::Inventory;
 
 use crate::Outcome;
 use crate::args::{MachineOptions, Register};
@@ -20,7 +19,7 @@ pub async fn run(options: Register, printer: &Printer) -> anyhow::Result<Outcome
         Some(name) => name,
         None => registration::name_of(&machine::hostname(&options.machine)?)?,
     };
-    let (registered, _) = register(&cluster, &name, &options.machine, &wishes).await?;
+    let registered = register(&cluster, &name, &options.machine, &wishes).await?;
     let node = &registered.node;
     let done = if registered.created { "registered" } else { "brought up to date" };
     printer.note(&format!("{} {name} is {done}", paint(style::GOOD, "ok:")));
@@ -35,16 +34,17 @@ pub async fn run(options: Register, printer: &Printer) -> anyhow::Result<Outcome
     Ok(Outcome::Done)
 }
 
-/// Registers the machine and says what it has; its devices keep the names that the node has for them.
+/// Registers the machine; its devices keep the names that the node has for them.
 pub async fn register(
     cluster: &Cluster,
     name: &str,
     machine: &MachineOptions,
     wishes: &Wishes,
-) -> anyhow::Result<(Registered, Inventory)> {
-    let mut names = registration::names_of(cluster.node(name).await?.as_ref());
-    let inventory = machine::look(machine, &mut names).await?;
-    let plan = |existing: Option<&ClusterNode>| registration::plan(name, existing, inventory.clone(), wishes);
-    let registered = cluster.register(name, plan).await?;
-    Ok((registered, inventory))
+) -> anyhow::Result<Registered> {
+    let look = machine::look(machine).await?;
+    let plan = |existing: Option<&ClusterNode>| {
+        let inventory = look.into_inventory(registration::names_of(existing));
+        registration::plan(name, existing, inventory, wishes)
+    };
+    cluster.register(name, plan).await
 }

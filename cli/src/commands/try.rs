@@ -11,8 +11,8 @@ use kube::ResourceExt;
 
 use crate::Outcome;
 use crate::args::{ClusterOptions, MachineOptions, Try};
-use crate::cluster::Cluster;
 use crate::cluster::folder::Folder;
+use crate::cluster::{Cluster, Registered};
 use crate::commands::register::register;
 use crate::machine;
 use crate::output::Printer;
@@ -31,13 +31,13 @@ pub async fn run(options: Try, printer: &Printer) -> anyhow::Result<Outcome> {
     // A tree without a host name is a machine all the same.
     let name =
         registration::name_of(&machine::hostname(&options.machine)?).unwrap_or_else(|_| "this-machine".to_owned());
-    let (registered, inventory) = register(&cluster, &name, &options.machine, &Wishes::default()).await?;
+    let Registered { node, inventory, .. } = register(&cluster, &name, &options.machine, &Wishes::default()).await?;
     let layout = Layout { width: printer.width, headers: true, wide: false };
     let story = [
         inventory::report(&inventory, layout),
-        as_node(&registered.node, layout),
-        files(&registered.node, &folder),
-        next(&registered.node, &folder, &options.machine),
+        as_node(&node, layout),
+        files(&node, &folder),
+        next(&node, &folder, &options.machine),
     ];
     printer.data(&story.join("\n"))?;
     Ok(Outcome::Done)
