@@ -4,12 +4,14 @@ pub mod folder;
 pub mod kubernetes;
 mod manifest;
 mod schema;
+pub mod watch;
 
 use hatrack_api::ClusterNode;
 use hatrack_discover::inventory::Inventory;
 
 use self::folder::Folder;
 use self::kubernetes::Kubernetes;
+use self::watch::{FolderWatch, KubernetesWatch, Watch};
 use crate::args::ClusterOptions;
 use crate::registration::{Refused, Registration};
 
@@ -59,6 +61,14 @@ impl Cluster {
         match self {
             Self::Folder(folder) => Ok(folder.node(name)?),
             Self::Kubernetes(kubernetes) => Ok(kubernetes.node(name).await?),
+        }
+    }
+
+    /// Follows the nodes.
+    pub fn watch(&self) -> anyhow::Result<Watch> {
+        match self {
+            Self::Folder(folder) => Ok(Watch::Folder(FolderWatch::open(folder.clone())?)),
+            Self::Kubernetes(kubernetes) => Ok(Watch::Kubernetes(KubernetesWatch::open(kubernetes.nodes.clone()))),
         }
     }
 

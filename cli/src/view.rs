@@ -2,6 +2,7 @@
 
 pub mod age;
 pub mod amount;
+pub mod changes;
 pub mod device;
 pub mod inventory;
 pub mod nodes;

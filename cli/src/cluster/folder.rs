@@ -21,7 +21,7 @@ use crate::registration::{Refused, Registration};
 const PLURAL: &str = "clusternodes";
 
 /// A cluster in a folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
 }
@@ -89,6 +89,16 @@ impl Folder {
     /// Where a node is kept.
     pub fn file_of(&self, name: &str) -> PathBuf {
         self.path.join(PLURAL).join(format!("{name}.yaml"))
+    }
+
+    /// The folders whose content is the cluster's.
+    pub fn folders(&self) -> [PathBuf; 2] {
+        [self.path.clone(), self.path.join(PLURAL)]
+    }
+
+    /// An error of something that was tried with the folder.
+    pub fn failed_to(&self, action: &'static str, source: io::Error) -> Error {
+        failed(action, &self.path)(source)
     }
 
     /// Every node, sorted by name.

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 use serde_json::json;
 
@@ -19,7 +20,8 @@ const AGENT: &str = "hatrack-agent";
 
 /// A cluster behind a Kubernetes API server.
 pub struct Kubernetes {
-    nodes: Api<ClusterNode>,
+    /// Where the API server has nodes.
+    pub nodes: Api<ClusterNode>,
 }
 
 /// Why the cluster did not do what was asked.
@@ -133,6 +135,21 @@ async fn config(context: Option<&str>) -> Result<Config, Error> {
         }
         Err(error) if std::env::var_os("KUBECONFIG").is_some() => Err(unusable(error)),
         Err(_) => Config::incluster().map_err(|_| Error::NoCluster),
+    }
+}
+
+/// An error of a watch.
+pub fn watch_failed(error: watcher::Error) -> Error {
+    const ACTION: &str = "watch nodes";
+    match error {
+        watcher::Error::InitialListFailed(source)
+        | watcher::Error::WatchStartFailed(source)
+        | watcher::Error::WatchFailed(source) => failed(ACTION)(source),
+        watcher::Error::WatchError(status) => failed(ACTION)(kube::Error::Api(status)),
+        watcher::Error::NoResourceVersion => {
+            let message = "the answer has no resourceVersion".to_owned();
+            Error::Refused { action: ACTION, source: Answer { code: 0, message } }
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::{ListMeta, ObjectList, TypeMeta};
 
+mod watch;
+
 use crate::Outcome;
 use crate::args::{Format, Nodes, OutputOptions};
 use crate::cluster::{Cluster, NoNode};
@@ -15,6 +17,9 @@ use crate::view::nodes;
 /// Lists the nodes.
 pub async fn run(options: &Nodes, printer: &Printer) -> anyhow::Result<Outcome> {
     let cluster = Cluster::open(&options.cluster).await?;
+    if options.watch {
+        return watch::run(options, &cluster, printer).await;
+    }
     let mut found = cluster.nodes().await?;
     found.retain(|node| wanted(options, node));
     nodes::sort(&mut found, options.sort);
@@ -43,7 +48,7 @@ pub fn print(found: &[ClusterNode], output: &OutputOptions, printer: &Printer) -
         return Ok(());
     }
     let text = match output.output {
-        Format::Name => lines(found.iter().map(|node| format!("clusternode.{GROUP}/{}", node.name_any()))),
+        Format::Name => lines(found.iter().map(name_of)),
         format => {
             let wide = format == Format::Wide;
             let width = printer.width.filter(|_| !wide);
@@ -51,6 +56,11 @@ pub fn print(found: &[ClusterNode], output: &OutputOptions, printer: &Printer) -
         }
     };
     Ok(printer.data(&text)?)
+}
+
+/// The name as kubectl takes it.
+fn name_of(node: &ClusterNode) -> String {
+    format!("clusternode.{GROUP}/{}", node.name_any())
 }
 
 fn list(found: &[ClusterNode]) -> ObjectList<ClusterNode> {
