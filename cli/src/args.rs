@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use hatrack_api::cluster_node::{Class, Expects, Profile, check_name};
@@ -19,8 +20,8 @@ Data goes to stdout, everything else to stderr.";
 #[derive(Debug, Parser)]
 #[command(name = "hatrack", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Arguments {
-    /// When to use colours; `auto` is on a terminal, unless NO_COLOR is set.
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto, hide_possible_values = true, help_heading = "Global options")]
+    /// Colours: `auto` (on a terminal, unless NO_COLOR is set), `always` or `never`
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto, hide_possible_values = true, hide_default_value = true, help_heading = "Global options")]
     pub color: Color,
 
     #[command(subcommand)]
@@ -80,7 +81,7 @@ pub struct Try {
     pub machine: MachineOptions,
 
     /// Folder of manifests to register in [default: a new one in the folder for temporary files]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = "Cluster")]
     pub cluster: Option<PathBuf>,
 }
 
@@ -119,11 +120,11 @@ pub struct Register {
     pub name: Option<String>,
 
     /// Class of the node [default: what the node has, else what fits the devices found]
-    #[arg(long, value_parser = class)]
+    #[arg(long, value_parser = class())]
     pub class: Option<Class>,
 
     /// How much the machine and its surroundings can carry
-    #[arg(long, value_parser = profile)]
+    #[arg(long, value_parser = profile())]
     pub profile: Option<Profile>,
 
     /// What should be usable there: gpus=N, phones=N, accelerators=N, separated by commas
@@ -141,7 +142,8 @@ pub struct Register {
 /// List the nodes of the cluster: the ill ones last, where the eye is.
 ///
 /// STATUS is `Ready` or `NotReady` as the operator sees the node's Lease, and `Unknown` where nobody looks, as in a folder.
-/// GPUS, PHONES and ACCELERATORS are usable/present.
+/// GPUS, PHONES and ACCEL (accelerators) are usable/present. TROUBLE is what is
+/// wrong with it; `-o wide` has it in full.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -150,15 +152,15 @@ Examples:
   hatrack nodes --class phone-orchestrator --watch
   hatrack nodes -o json | jq -r '.items[].metadata.name'
 
-With --watch, the table is followed by one line for each change, with its time; with -o json by one JSON object for each,
-{\"type\": \"Applied\"|\"Deleted\", \"object\": ...}.")]
+With --watch, the table is followed by a line for each change, with its time. With --watch -o json,
+each node that is there, comes, changes or goes is a line {\"type\": \"Applied\" or \"Deleted\", \"object\": ...}.")]
 pub struct Nodes {
     /// Names of nodes; all without one
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
 
     /// Only nodes of this class
-    #[arg(long, value_parser = class)]
+    #[arg(long, value_parser = class())]
     pub class: Option<Class>,
 
     /// Stay and show what changes
@@ -214,6 +216,7 @@ Examples:
   hatrack completions zsh > ~/.zfunc/_hatrack
   hatrack completions fish > ~/.config/fish/completions/hatrack.fish")]
 pub struct Completions {
+    /// The shell
     pub shell: Shell,
 }
 
@@ -224,6 +227,7 @@ Examples:
   hatrack manual /usr/local/share/man/man1
   hatrack manual . && man ./hatrack-nodes.1")]
 pub struct Manual {
+    /// Folder for the pages; it is made if there is none
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 }
@@ -289,17 +293,22 @@ fn node_name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
-fn class(text: &str) -> Result<Class, String> {
-    let known = Class::ALL.into_iter().find(|class| class.as_str() == text);
-    known.ok_or_else(|| format!("the classes are {}", Class::ALL.map(Class::as_str).join(", ")))
+fn class() -> impl TypedValueParser<Value = Class> {
+    one_of(Class::ALL, Class::as_str)
 }
 
-const PROFILES: [Profile; 5] =
-    [Profile::CloudHub, Profile::Community, Profile::HomeBusiness, Profile::Edge, Profile::Leaf];
+fn profile() -> impl TypedValueParser<Value = Profile> {
+    use Profile::{CloudHub, Community, Edge, HomeBusiness, Leaf};
+    one_of([CloudHub, Community, HomeBusiness, Edge, Leaf], Profile::as_str)
+}
 
-fn profile(text: &str) -> Result<Profile, String> {
-    let known = PROFILES.into_iter().find(|profile| profile.as_str() == text);
-    known.ok_or_else(|| format!("the profiles are {}", PROFILES.map(Profile::as_str).join(", ")))
+/// One of a few values by its name in manifests; shells complete the names.
+fn one_of<T, const N: usize>(values: [T; N], name: fn(T) -> &'static str) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    let find = move |text: String| values.into_iter().find(|value| name(*value) == text);
+    PossibleValuesParser::new(values.map(name)).try_map(move |text| find(text).ok_or("the name is unknown"))
 }
 
 fn expects(text: &str) -> Result<Expects, String> {

@@ -35,8 +35,14 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
         return Exit::Quiet;
     }
     printer.note(&format!("{} {error}", paint(style::ILL.bold(), "error:")));
-    for cause in causes(error).skip(1) {
-        printer.note(&format!("  {} {cause}", paint(style::FAINT, "because:")));
+    let mut said = error.to_string();
+    for cause in causes(error).skip(1).map(ToString::to_string) {
+        // Some libraries say in an error what its source says again.
+        if !said.contains(&cause) {
+            let cause = cause.trim_end().replace('\n', "\n    ");
+            printer.note(&format!("  {} {cause}", paint(style::FAINT, "because:")));
+        }
+        said = cause;
     }
     if let Some(hint) = causes(error).find_map(hint) {
         printer.note(&format!("{} {hint}", paint(style::HINT, "hint:")));

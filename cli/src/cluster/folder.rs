@@ -12,6 +12,7 @@ use hatrack_api::{ClusterNode, GROUP, VERSION};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 
 use super::Registered;
 use super::manifest::{Document, Step};
@@ -229,7 +230,7 @@ fn read(path: &Path, schema: &Schema) -> Result<Option<ClusterNode>, Error> {
 fn parse(text: &str, name: &str, schema: &Schema) -> Result<ClusterNode, Invalid> {
     let unreadable = |error: serde_saphyr::Error| {
         let line = error.location().map(|place| format!("line {}: ", place.line())).unwrap_or_default();
-        Invalid(format!("{line}{}", error.without_snippet()))
+        Invalid(format!("{line}{}", words_of(&error)))
     };
     let document = Document::parse(text).map_err(unreadable)?;
     let value = document.value();
@@ -241,10 +242,19 @@ fn parse(text: &str, name: &str, schema: &Schema) -> Result<ClusterNode, Invalid
         violations = schema.check_rules(&value, None);
     }
     if !violations.is_empty() {
-        let found = violations.iter().map(|found| format!("line {}: {found}", document.line(&found.path)));
-        return Err(Invalid(found.collect::<Vec<_>>().join("; ")));
+        let mut found: Vec<_> =
+            violations.iter().map(|found| (document.line(&found.path), found.to_string())).collect();
+        found.sort();
+        let found: Vec<_> = found.into_iter().map(|(line, what)| format!("line {line}: {what}")).collect();
+        return Err(Invalid(found.join("\n")));
     }
     serde_saphyr::from_str(text).map_err(unreadable)
+}
+
+/// The error in words for people, without the place, which is said before them.
+fn words_of(error: &serde_saphyr::Error) -> String {
+    let words = error.without_snippet().render_with_formatter(&UserMessageFormatter);
+    words.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 /// What must fit before the schema can: the kind, and the name of the file.
@@ -269,5 +279,5 @@ fn admit(schema: &Schema, node: &ClusterNode, old: Option<&ClusterNode>, name: &
         return Ok(());
     }
     let found: Vec<_> = violations.iter().map(ToString::to_string).collect();
-    Err(Error::Refused { name: name.to_owned(), source: Invalid(found.join("; ")) })
+    Err(Error::Refused { name: name.to_owned(), source: Invalid(found.join("\n")) })
 }

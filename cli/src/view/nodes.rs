@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::table::{Cell, Column, Table};
 use super::{age, amount, order};
 use crate::args::Order;
-use crate::output::style;
+use crate::output::style::{self, paint};
 
 /// Whether a node is up, as the operator sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,7 +134,7 @@ fn columns(wide: bool) -> Vec<Column> {
         Column::text("CLASS").spare(2),
         Column::number("GPUS"),
         Column::number("PHONES"),
-        Column::number("ACCELERATORS").spare(1),
+        Column::number("ACCEL").spare(1),
         Column::text("HATS").cut_to(8).spare(3),
         Column::number("AGE").spare(4),
     ];
@@ -208,10 +208,15 @@ fn counts(summary: &str) -> Option<(u64, u64)> {
 pub fn summary(nodes: &[ClusterNode]) -> String {
     let noun = if nodes.len() == 1 { "node" } else { "nodes" };
     let count = |readiness| nodes.iter().filter(|node| Readiness::of(node) == readiness).count();
-    let states =
-        [Readiness::Ready, Readiness::NotReady, Readiness::Unknown].map(|state| (count(state), state.as_str()));
-    let states: Vec<_> =
-        states.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let states = [Readiness::Ready, Readiness::NotReady, Readiness::Unknown].map(|state| (count(state), state));
+    let states: Vec<_> = states
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, state)| paint(state.style(), &format!("{count} {}", state.as_str())))
+        .collect();
+    if nodes.is_empty() {
+        return "no nodes".to_owned();
+    }
     let mut parts = vec![format!("{} {noun}: {}", nodes.len(), states.join(", "))];
     let summaries = || nodes.iter().filter_map(|node| node.status.as_ref()?.summary.as_ref());
     parts.extend(total(summaries().map(|summary| &summary.gpus), "GPUs"));

@@ -66,8 +66,15 @@ pub fn report(node: &ClusterNode, layout: Layout) -> String {
 fn headline(node: &ClusterNode, phones: &[Device], missing: usize) -> String {
     let usable = phones.iter().filter(|phone| phone.health.is_usable()).count();
     let name = paint(style::HEADING, &node.name_any());
-    let noun = device::plural(DeviceClass::Phone, phones.len());
-    let mut text = format!("{name}  {} {noun}, {usable} usable", phones.len());
+    let mut text = match (phones.len(), usable) {
+        (0, _) => format!("{name}  no phones"),
+        (present, usable) if usable == present => {
+            format!("{name}  {present} {}", device::plural(DeviceClass::Phone, present))
+        }
+        (present, usable) => {
+            format!("{name}  {present} {}, {usable} usable", device::plural(DeviceClass::Phone, present))
+        }
+    };
     if let Some(expected) = expected(node) {
         _ = write!(text, ", {expected} expected");
     }

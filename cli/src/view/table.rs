@@ -92,7 +92,7 @@ impl Table {
         let layout = self.layout(width.map(|width| width.saturating_sub(indent)), headers);
         let margin = " ".repeat(indent);
         let mut text = String::new();
-        if headers {
+        if headers && !self.rows.is_empty() {
             let titles = |column: usize| Cell::new(self.columns[column].title, style::HEADING);
             self.line(&mut text, &margin, &layout, titles);
         }
@@ -127,7 +127,7 @@ impl Table {
     fn layout(&self, width: Option<usize>, headers: bool) -> Vec<(usize, usize)> {
         let filled = |column: &usize| self.rows.iter().any(|row| !row[*column].text.is_empty());
         let mut shown: Vec<_> = (0..self.columns.len())
-            .filter(|column| self.rows.is_empty() || filled(column))
+            .filter(filled)
             .map(|column| (column, self.natural_width(column, headers)))
             .collect();
         let Some(width) = width else { return shown };

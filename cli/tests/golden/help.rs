@@ -1,0 +1,52 @@
+//! What each command says of itself.
+
+use crate::assert_golden;
+use crate::golden::transcript::Session;
+
+#[test]
+fn help() {
+    let mut session = Session::new();
+    session.set("COLUMNS", "100").run("--help").run("-h");
+    for command in ["try", "discover", "register", "nodes", "phones", "completions", "manual"] {
+        session.run(&format!("{command} --help"));
+    }
+    assert_golden!("help", session);
+}
+
+#[test]
+fn usage_errors() {
+    let mut session = Session::new();
+    for line in ["", "node", "nodes --class gpu", "register --name A_B", "register --expect phones", "discover -o xml"]
+    {
+        session.run(line);
+    }
+    session
+        .run("register --expect cats=2")
+        .run("register --profile big")
+        .run("discover --deadline 0")
+        .run("nodes --cluster x --context y");
+    assert_golden!("usage", session);
+}
+
+#[test]
+fn completions_and_manual_are_for_every_command() {
+    let mut session = Session::new();
+    for (shell, word) in [
+        ("bash", "complete -F _hatrack"),
+        ("zsh", "#compdef hatrack"),
+        ("fish", "complete -c hatrack"),
+        ("elvish", "edit:completion"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let output = session.command(&format!("completions {shell}")).output().unwrap();
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && script.contains(word) && script.contains("phones"), "{shell}");
+    }
+    session.run("manual pages");
+    let mut pages: Vec<_> =
+        std::fs::read_dir(session.folder().join("pages")).unwrap().map(|page| page.unwrap().file_name()).collect();
+    pages.sort();
+    let commands = ["-completions", "-discover", "-manual", "-nodes", "-phones", "-register", "-try", ""];
+    assert_eq!(pages, commands.map(|command| format!("hatrack{command}.1")).map(std::ffi::OsString::from));
+    assert_golden!("manual", session);
+}
