@@ -10,6 +10,7 @@ use hatrack_discover::names::Names;
 use hatrack_discover::nvidia::{self, probe};
 use hatrack_discover::phone::adb;
 use hatrack_discover::root::Root;
+use hatrack_discover::usb::{self, budget, budget::Budget};
 
 use crate::args::MachineOptions;
 
@@ -31,6 +32,7 @@ pub struct Look {
     root: Root,
     facts: Facts,
     answers: Answers,
+    controllers: Vec<Budget>,
 }
 
 /// Looks at the machine.
@@ -38,14 +40,28 @@ pub async fn look(options: &MachineOptions) -> Result<Look, NoTree> {
     let root = root(options)?;
     let facts = inventory::look(&root);
     let (nvml, adb) = tokio::join!(ask_nvml(&root, options.deadline), ask_adb(&root, options));
-    Ok(Look { root, facts, answers: Answers { nvml, adb } })
+    let controllers = controllers(&root);
+    Ok(Look { root, facts, answers: Answers { nvml, adb }, controllers })
 }
 
 impl Look {
+    /// The USB controllers with a device that is no hub, and what they carry.
+    pub fn controllers(&self) -> &[Budget] {
+        &self.controllers
+    }
+
     /// Everything that is known of the machine. `names` are those that its devices have had.
     pub fn into_inventory(self, mut names: Names) -> Inventory {
         Inventory::compose(&self.root, self.facts, &self.answers, &mut names, None)
     }
+}
+
+/// A bus that cannot be read is among the doubts of the inventory.
+fn controllers(root: &Root) -> Vec<Budget> {
+    let devices = usb::scan(root).unwrap_or_default();
+    let mut controllers = budget::of(root, &devices);
+    controllers.retain(|budget| budget.devices.used > 0);
+    controllers
 }
 
 /// The host name of the machine.

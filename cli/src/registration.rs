@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use hatrack_api::cluster_node::{
-    Class, ClusterNode, ClusterNodeSpec, ClusterNodeStatus, DeviceClass, Expects, InvalidName, Profile, Summary,
-    check_name,
+    Class, ClusterNode, ClusterNodeSpec, ClusterNodeStatus, Device, DeviceClass, Expects, InvalidName, Profile,
+    Summary, attribute, check_name,
 };
 use hatrack_api::{CLASS_LABEL, ClusterNodeStatus as Status};
 use hatrack_discover::condition;
@@ -80,19 +80,27 @@ pub fn names_of(node: Option<&ClusterNode>) -> Names {
     Names::of_devices(devices.unwrap_or_default())
 }
 
-/// The class that fits what was found.
+/// The class that fits what was found. A GPU inside a processor makes no GPU worker.
 pub fn fitting_class(inventory: &Inventory) -> Class {
-    let has = |class| inventory.devices.iter().any(|device| device.class == class);
+    let count = |class| inventory.devices.iter().filter(|device| device.class == class).count();
+    let gpus = inventory.devices.iter().filter(|device| device.class == DeviceClass::Gpu && !is_integrated(device));
+    let (gpus, phones) = (gpus.count(), count(DeviceClass::Phone));
     let board = inventory.system.board.as_ref().map(|board| board.model.as_str()).unwrap_or_default();
-    if has(DeviceClass::Gpu) && inventory.devices.iter().any(|d| d.class == DeviceClass::Gpu && d.health.is_usable()) {
+    if gpus > 0 {
         Class::GpuWorker
-    } else if has(DeviceClass::Phone) {
+    } else if phones > 0 {
         Class::PhoneOrchestrator
-    } else if board.contains("Raspberry Pi") && has(DeviceClass::Accelerator) {
+    } else if board.contains("Raspberry Pi") && count(DeviceClass::Accelerator) > 0 {
         Class::PiAiHat
     } else {
         Class::Worker
     }
+}
+
+/// A GPU on the bus of the processor itself: cards are behind a bridge.
+fn is_integrated(gpu: &Device) -> bool {
+    let address = gpu.attributes.get(attribute::PCI_BUS_ID).map(ToString::to_string);
+    address.is_none_or(|address| address.starts_with("0000:00:"))
 }
 
 /// The node of a machine, as it is to be written over `existing`.

@@ -46,6 +46,7 @@ pub fn look(root: &Root) -> Facts {
 #[serde(rename_all = "camelCase")]
 pub struct Inventory {
     /// What tells this machine from every other; absent where the machine has nothing to trust.
+    #[serde(rename = "hardwareID")]
     pub hardware_id: Option<String>,
     /// Who it is.
     pub identity: Identity,

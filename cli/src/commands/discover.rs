@@ -2,6 +2,7 @@
 
 use hatrack_discover::inventory::Inventory;
 use hatrack_discover::names::Names;
+use hatrack_discover::usb::budget::{Budget, Load};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -14,24 +15,63 @@ const SCHEMA: &str = "hatrack.discover/v1";
 
 /// An inventory that says which shape it has.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Document<'a> {
     schema: &'static str,
     #[serde(flatten)]
     inventory: &'a Inventory,
+    usb_controllers: Vec<Controller<'a>>,
+}
+
+/// What a USB controller carries, and the most that it can.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Controller<'a> {
+    name: &'a str,
+    devices: Amount,
+    endpoints: Amount,
+    hub_tiers: Amount,
+}
+
+#[derive(Serialize)]
+struct Amount {
+    used: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u32>,
+}
+
+impl From<Load> for Amount {
+    fn from(load: Load) -> Self {
+        Self { used: load.used, limit: load.limit }
+    }
+}
+
+impl<'a> Document<'a> {
+    fn new(inventory: &'a Inventory, controllers: &'a [Budget]) -> Self {
+        let controller = |budget: &'a Budget| Controller {
+            name: &budget.controller,
+            devices: budget.devices.into(),
+            endpoints: budget.endpoints.into(),
+            hub_tiers: budget.hub_tiers.into(),
+        };
+        Self { schema: SCHEMA, inventory, usb_controllers: controllers.iter().map(controller).collect() }
+    }
 }
 
 /// Looks at the machine and prints what it has.
 pub async fn run(options: &Discover, printer: &Printer) -> anyhow::Result<Outcome> {
-    let inventory = machine::look(&options.machine).await?.into_inventory(Names::default());
+    let look = machine::look(&options.machine).await?;
+    let controllers = look.controllers().to_vec();
+    let inventory = look.into_inventory(Names::default());
     let format = options.output.output;
-    if printer.structured(format, &Document { schema: SCHEMA, inventory: &inventory })? {
+    if printer.structured(format, &Document::new(&inventory, &controllers))? {
         return Ok(Outcome::Done);
     }
     if format == Format::Name {
         printer.data(&lines(inventory.devices.iter().map(|device| &device.name)))?;
     } else {
         let layout = Layout { width: printer.width, headers: !options.output.no_headers, wide: format == Format::Wide };
-        printer.data(&inventory::report(&inventory, layout))?;
+        printer.data(&inventory::report(&inventory, &controllers, layout))?;
     }
     Ok(Outcome::Done)
 }

@@ -3,9 +3,9 @@
 use hatrack_api::ClusterNode;
 
 use crate::Outcome;
-use crate::args::{MachineOptions, Register};
+use crate::args::Register;
 use crate::cluster::{Cluster, Registered};
-use crate::machine;
+use crate::machine::{self, Look};
 use crate::output::Printer;
 use crate::output::style::{self, paint};
 use crate::registration::{self, Wishes};
@@ -19,7 +19,8 @@ pub async fn run(options: Register, printer: &Printer) -> anyhow::Result<Outcome
         Some(name) => name,
         None => registration::name_of(&machine::hostname(&options.machine)?)?,
     };
-    let registered = register(&cluster, &name, &options.machine, &wishes).await?;
+    let look = machine::look(&options.machine).await?;
+    let registered = register(&cluster, &name, look, &wishes).await?;
     let node = &registered.node;
     let done = if registered.created { "registered" } else { "brought up to date" };
     printer.note(&format!("{} {name} is {done}", paint(style::GOOD, "ok:")));
@@ -35,13 +36,7 @@ pub async fn run(options: Register, printer: &Printer) -> anyhow::Result<Outcome
 }
 
 /// Registers the machine; its devices keep the names that the node has for them.
-pub async fn register(
-    cluster: &Cluster,
-    name: &str,
-    machine: &MachineOptions,
-    wishes: &Wishes,
-) -> anyhow::Result<Registered> {
-    let look = machine::look(machine).await?;
+pub async fn register(cluster: &Cluster, name: &str, look: Look, wishes: &Wishes) -> anyhow::Result<Registered> {
     let plan = |existing: Option<&ClusterNode>| {
         let inventory = look.into_inventory(registration::names_of(existing));
         registration::plan(name, existing, inventory, wishes)

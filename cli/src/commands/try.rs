@@ -31,10 +31,12 @@ pub async fn run(options: Try, printer: &Printer) -> anyhow::Result<Outcome> {
     // A tree without a host name is a machine all the same.
     let name =
         registration::name_of(&machine::hostname(&options.machine)?).unwrap_or_else(|_| "this-machine".to_owned());
-    let Registered { node, inventory, .. } = register(&cluster, &name, &options.machine, &Wishes::default()).await?;
+    let look = machine::look(&options.machine).await?;
+    let controllers = look.controllers().to_vec();
+    let Registered { node, inventory, .. } = register(&cluster, &name, look, &Wishes::default()).await?;
     let layout = Layout { width: printer.width, headers: true, wide: false };
     let story = [
-        inventory::report(&inventory, layout),
+        inventory::report(&inventory, &controllers, layout),
         as_node(&node, layout),
         files(&node, &folder),
         next(&node, &folder, &options.machine),

@@ -1,9 +1,11 @@
 //! What people want to know of one device.
 
+use std::cmp::Ordering;
+
 use anstyle::Style;
 use hatrack_api::cluster_node::{Device, DeviceClass, HealthState, attribute, capacity};
 
-use super::amount;
+use super::{amount, order};
 use crate::output::style;
 
 /// The colour of a state.
@@ -23,6 +25,20 @@ pub fn text(device: &Device, name: &str) -> Option<String> {
 /// Where it sits: the USB slot, else the PCI address.
 pub fn place(device: &Device) -> Option<String> {
     text(device, attribute::USB_PATH).or_else(|| text(device, attribute::PCI_BUS_ID))
+}
+
+/// The order in which people look for devices: by class, then by place. PCI addresses are hexadecimal, ports are not.
+pub fn in_order(a: &Device, b: &Device) -> Ordering {
+    let place = |device| place(device).unwrap_or_default();
+    let (a_place, b_place) = (place(a), place(b));
+    let (a_slot, b_slot) = (split(&a_place), split(&b_place));
+    let places = a_slot.0.cmp(b_slot.0).then_with(|| order::natural(a_slot.1, b_slot.1));
+    a.class.cmp(&b.class).then(places).then_with(|| order::natural(&a.name, &b.name))
+}
+
+/// The controller and the chain of ports of a slot on USB, `0000:00:14.0` and `3.2`; of a PCI address the whole and nothing.
+pub fn split(place: &str) -> (&str, &str) {
+    place.split_once('/').unwrap_or((place, ""))
 }
 
 /// What it is, in the words of its maker.

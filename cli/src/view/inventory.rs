@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use hatrack_api::cluster_node::{Device, DeviceClass, Disk, HealthState, Interface};
+use hatrack_api::cluster_node::{Board, Device, DeviceClass, Disk, Health, HealthState, Interface};
 use hatrack_discover::inventory::Inventory;
+use hatrack_discover::usb::budget::{Budget, Load};
 
 use super::table::{Cell, Column, Table, wrap};
-use super::{amount, device, order};
+use super::{amount, device};
 use crate::output::lines;
 use crate::output::style::{self, paint};
 
@@ -30,11 +31,12 @@ impl Layout {
 }
 
 /// The whole report.
-pub fn report(inventory: &Inventory, layout: Layout) -> String {
+pub fn report(inventory: &Inventory, controllers: &[Budget], layout: Layout) -> String {
     let sections = [
         host(inventory),
         devices(&inventory.devices, &inventory.doubts, layout),
         advice(&inventory.devices, layout),
+        usb_controllers(controllers, layout),
         disks(&inventory.storage, layout),
         interfaces(&inventory.interfaces, layout),
         doubts(&inventory.doubts, layout),
@@ -53,17 +55,30 @@ fn host(inventory: &Inventory) -> String {
             joined([system.os_image.clone(), prefixed("Linux ", &system.kernel_version), some(&system.architecture)]),
         ),
         ("nixos", system.nixos.as_ref().map(|nixos| nixos.version.clone()).unwrap_or_default()),
-        ("board", board.map(|board| words([board.vendor.as_deref(), Some(&board.model)])).unwrap_or_default()),
+        ("board", board.map(board_name).unwrap_or_default()),
         ("processor", joined([cpu.model.clone(), counted(cpu.cores, "core"), counted(Some(cpu.threads), "thread")])),
         ("memory", system.memory.as_ref().map(amount::memory).unwrap_or_default()),
         ("addresses", inventory.identity.addresses.join(", ")),
-        ("hardware id", inventory.hardware_id.as_deref().unwrap_or("none that can be trusted").to_owned()),
+        (
+            "hardware id",
+            inventory
+                .hardware_id
+                .as_deref()
+                .unwrap_or("none that can be trusted, so the node is not pinned to this machine")
+                .to_owned(),
+        ),
     ];
     let add_ons = board.into_iter().flat_map(|board| &board.add_ons);
     facts.splice(3..3, add_ons.map(|add_on| ("add-on", words([Some(&add_on.vendor), Some(&add_on.product)]))));
     facts.retain(|(_, value)| !value.is_empty());
     let facts = facts.into_iter().map(|(name, value)| format!("  {name:<12} {value}"));
     paint(style::HEADING, non_empty(&inventory.identity.hostname, "(no host name)")) + "\n" + &lines(facts)
+}
+
+/// Maker and model, once each.
+fn board_name(board: &Board) -> String {
+    let vendor = board.vendor.as_deref().filter(|vendor| !board.model.starts_with(vendor));
+    words([vendor, Some(&board.model)])
 }
 
 fn devices(devices: &[Device], doubts: &[String], layout: Layout) -> String {
@@ -73,7 +88,7 @@ fn devices(devices: &[Device], doubts: &[String], layout: Layout) -> String {
         } else {
             "none seen, but not everything could be looked at"
         };
-        return format!("{} {none}\n", paint(style::HEADING, "Devices"));
+        return format!("{} {none}\n", paint(style::HEADING, "Devices:"));
     }
     let mut table = Table::new([
         Column::text("NAME"),
@@ -94,7 +109,7 @@ fn devices(devices: &[Device], doubts: &[String], layout: Layout) -> String {
             Cell::optional(device::place(found)),
         ]);
     }
-    let heading = paint(style::HEADING, "Devices");
+    let heading = paint(style::HEADING, "Devices:");
     format!("{heading} {}\n{}", counts(devices), table.render(layout.table_width(), layout.headers, 2))
 }
 
@@ -138,11 +153,46 @@ pub fn advice(devices: &[Device], layout: Layout) -> String {
     let mut text = format!("{}\n", paint(style::HEADING, "What to do"));
     for (state, reason, message, names) in troubles {
         let reason = paint(device::style_of(state), reason);
-        _ = writeln!(text, "  {reason}: {}", names.join(", "));
+        _ = writeln!(text, "  {reason}: {}", named(&names));
         let message = if message.is_empty() { "nothing is known about it" } else { message };
         text.push_str(&indented(message, 4, layout.width));
     }
     text
+}
+
+/// A few names, and how many more: the table above has them all.
+fn named(names: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// A controller that is full refuses the next phone, and only these numbers say why.
+fn usb_controllers(controllers: &[Budget], layout: Layout) -> String {
+    let mut table = Table::new([
+        Column::text("CONTROLLER"),
+        Column::number("DEVICES"),
+        Column::number("ENDPOINTS"),
+        Column::number("HUB-TIERS"),
+    ]);
+    for budget in controllers {
+        table.row([
+            Cell::plain(&budget.controller),
+            load(budget.devices),
+            load(budget.endpoints),
+            load(budget.hub_tiers),
+        ]);
+    }
+    section("USB", controllers.is_empty(), &table, layout)
+}
+
+/// `24/96`, or `24` where no limit is known.
+fn load(load: Load) -> Cell {
+    let text = load.limit.map_or_else(|| load.used.to_string(), |limit| format!("{}/{limit}", load.used));
+    Cell::new(text, if load.is_full() { style::ILL } else { style::PLAIN })
 }
 
 fn disks(disks: &[Disk], layout: Layout) -> String {
@@ -157,8 +207,7 @@ fn disks(disks: &[Disk], layout: Layout) -> String {
     for disk in disks {
         let kind = disk.rotational.map(|rotational| if rotational { "spinning" } else { "solid state" });
         let health = disk.health.as_ref();
-        let state = health
-            .map(|health| Cell::new(format!("{}: {}", health.state, health.reason), device::style_of(health.state)));
+        let state = health.map(|health| Cell::new(state_of(health), device::style_of(health.state)));
         table.row([
             Cell::plain(&disk.name),
             Cell::plain(amount::disk(&disk.size)),
@@ -169,6 +218,14 @@ fn disks(disks: &[Disk], layout: Layout) -> String {
         ]);
     }
     section("Disks", disks.is_empty(), &table, layout)
+}
+
+/// The state, with its reason when there is something to say.
+fn state_of(health: &Health) -> String {
+    match health.state {
+        HealthState::Ready => health.state.to_string(),
+        HealthState::Degraded | HealthState::Unusable => format!("{}: {}", health.state, health.reason),
+    }
 }
 
 fn interfaces(interfaces: &[Interface], layout: Layout) -> String {
@@ -216,7 +273,7 @@ pub fn indented(text: &str, margin: usize, width: Option<usize>) -> String {
 
 fn sorted(devices: &[Device]) -> Vec<&Device> {
     let mut sorted: Vec<_> = devices.iter().collect();
-    sorted.sort_by(|a, b| a.class.cmp(&b.class).then_with(|| order::natural(&a.name, &b.name)));
+    sorted.sort_by(|a, b| device::in_order(a, b));
     sorted
 }
 

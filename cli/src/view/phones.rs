@@ -5,15 +5,13 @@ use std::fmt::Write;
 
 use hatrack_api::ClusterNode;
 use hatrack_api::cluster_node::{Device, DeviceClass, attribute};
+use hatrack_discover::phone::ANDROID_VERSION;
 use kube::ResourceExt;
 
 use super::inventory::{Layout, advice};
 use super::table::{Cell, Column, Table};
 use super::{device, order};
 use crate::output::style::{self, paint};
-
-/// Android's version as an attribute.
-const ANDROID_VERSION: &str = "androidVersion";
 
 /// Whether a node has to do with phones.
 pub fn concerns(node: &ClusterNode) -> bool {
@@ -24,18 +22,13 @@ pub fn concerns(node: &ClusterNode) -> bool {
 pub fn of(node: &ClusterNode) -> Vec<Device> {
     let devices = node.status.as_ref().and_then(|status| status.devices.as_deref()).unwrap_or_default();
     let mut phones: Vec<_> = devices.iter().filter(|device| device.class == DeviceClass::Phone).cloned().collect();
-    phones.sort_by(|a, b| order::natural(&slot(a), &slot(b)).then_with(|| order::natural(&a.name, &b.name)));
+    phones.sort_by(device::in_order);
     phones
 }
 
 /// Where a phone sits on USB; empty for one that is reached over the network.
 fn slot(phone: &Device) -> String {
     device::text(phone, attribute::USB_PATH).unwrap_or_default()
-}
-
-/// The controller and the chain of ports of a slot, `0000:00:14.0` and `3.2`.
-fn split(slot: &str) -> (&str, &str) {
-    slot.split_once('/').unwrap_or(("", slot))
 }
 
 fn expected(node: &ClusterNode) -> Option<usize> {
@@ -49,7 +42,7 @@ pub fn report(node: &ClusterNode, layout: Layout) -> String {
     let missing = expected(node).unwrap_or_default().saturating_sub(phones.len());
     let mut controllers: BTreeMap<String, Vec<&Device>> = BTreeMap::new();
     for phone in &phones {
-        controllers.entry(split(&slot(phone)).0.to_owned()).or_default().push(phone);
+        controllers.entry(device::split(&slot(phone)).0.to_owned()).or_default().push(phone);
     }
     let width = layout.width.filter(|_| !layout.wide);
     let mut sections = vec![headline(node, &phones, missing)];
@@ -111,7 +104,7 @@ fn table(phones: &[&Device], free: &BTreeSet<String>, layout: Layout) -> Table {
     let width = columns.len();
     let mut rows: BTreeMap<Place, Vec<Cell>> = BTreeMap::new();
     for (number, phone) in phones.iter().enumerate() {
-        rows.insert(Place(split(&slot(phone)).1.to_owned(), number), row(phone, layout));
+        rows.insert(Place(device::split(&slot(phone)).1.to_owned(), number), row(phone, layout));
     }
     for port in free {
         let mut cells = vec![Cell::plain(""); width];
@@ -129,7 +122,7 @@ fn table(phones: &[&Device], free: &BTreeSet<String>, layout: Layout) -> Table {
 fn row(phone: &Device, layout: Layout) -> Vec<Cell> {
     let health = &phone.health;
     let mut cells = vec![
-        Cell::plain(split(&slot(phone)).1),
+        Cell::plain(device::split(&slot(phone)).1),
         Cell::new(health.state.as_str(), device::style_of(health.state)),
         Cell::plain(&health.reason),
         Cell::plain(&phone.name),
@@ -166,7 +159,7 @@ impl PartialOrd for Place {
 /// Ports below the last one that is used on a hub with phones: where a missing phone may be. A port with a further hub
 /// behind it is used.
 fn free_ports(phones: &[&Device]) -> BTreeSet<String> {
-    let chains: Vec<String> = phones.iter().map(|phone| split(&slot(phone)).1.to_owned()).collect();
+    let chains: Vec<String> = phones.iter().map(|phone| device::split(&slot(phone)).1.to_owned()).collect();
     let hubs: BTreeSet<&str> = chains.iter().filter_map(|chain| Some(chain.rsplit_once('.')?.0)).collect();
     let used = |hub: &str| -> BTreeSet<u32> {
         let below = chains.iter().filter_map(|chain| chain.strip_prefix(hub)?.strip_prefix('.'));

@@ -70,10 +70,9 @@ fn register_once_and_again() {
     let mut session = Session::new();
     session.machine("phones-20");
     session.run("register --root machine --cluster lab --name phones-1 --expect phones=20");
-    session.run("register --root machine --cluster lab --name phones-1");
+    session.run("register --root machine --cluster lab --name phones-1 -o name");
     session.run("register --root machine --cluster lab --name phones-1 --profile home-business -o name");
-    session.run("register --root machine --cluster lab");
-    session.run("nodes --cluster lab");
+    session.run("register --root machine --cluster lab -o name");
     assert_golden!("register", session);
 }
 
@@ -95,7 +94,7 @@ fn another_machine_under_the_name_is_refused() {
     let first = std::fs::read_to_string(&file).unwrap();
     session.machine("server-8gpu").run("register --root machine --cluster lab --name one");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), first);
-    std::fs::write(&file, first.replace("  class:", "  revoked: true\n  class:")).unwrap();
+    std::fs::write(&file, first.replacen("spec:\n", "spec:\n  revoked: true\n", 1)).unwrap();
     session.machine("phones-20").run("register --root machine --cluster lab --name one");
     assert_golden!("register-refused", session);
 }

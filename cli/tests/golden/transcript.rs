@@ -102,7 +102,7 @@ impl Session {
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
             (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "[UUID]"),
             (r"hatrack-[A-Za-z0-9]{6}\b", "hatrack-[RANDOM]"),
-            (r"\b\ds$", "0s"),
+            (r"\b\ds\b", "0s"),
         ];
         differing.iter().fold(text, |text, (pattern, name)| {
             let pattern = regex::RegexBuilder::new(pattern).multi_line(true).build().unwrap();
