@@ -14,6 +14,10 @@ use crate::sighting::{Key, Sighting};
 use crate::usb::Device;
 use families::{Family, NodeRule};
 
+/// Attribute of a card with two functions: the address of the one that manages it. It is the card's slot, as it is there
+/// whatever the card has been programmed with.
+pub const MANAGEMENT_FUNCTION: &str = "managementFunction";
+
 /// Whether a PCI function is, or belongs to, an accelerator of the table.
 pub fn is_known(vendor: u16, device: u16) -> bool {
     families::of_pci(vendor, device).is_some()
@@ -114,7 +118,7 @@ fn card_sighting(root: &Root, card: &Card<'_>, alone: bool) -> Result<Option<Sig
     let management = card.functions.iter().find(|function| family.is_companion(function.vendor, function.device));
     let mut sighting = main
         .describe(sighting)
-        .text("managementFunction", management.map(|function| &function.address))
+        .text(MANAGEMENT_FUNCTION, management.map(|function| &function.address))
         .text("managementDriver", management.and_then(|function| function.driver.as_ref()));
     for (name, file) in &family.attributes {
         sighting = sighting.text(name, read_attribute(root, &folder, &found, file)?);
@@ -158,7 +162,10 @@ fn ready(family: &Family) -> Health {
 /// one with 13 TOPS has a Hailo-8L and the one with 26 a Hailo-8 (raspberrypi/documentation, AI HAT+). A board on top
 /// speaks for one card only.
 fn model(root: &Root, family: &Family, main: &Function, alone: bool) -> Result<String, Unreadable> {
-    let known = family.model(main.vendor, main.device, main.subsystem.1).to_owned();
+    let ids = main.ids();
+    let revision = if family.has_revisions(&ids) { root.text(main.path("revision"))? } else { None };
+    let revision = revision.as_deref().map(|revision| revision.trim_start_matches("0x"));
+    let known = family.model(&ids, main.subsystem.1, revision).to_owned();
     if family.name != "hailo-8" || !alone {
         return Ok(known);
     }
@@ -288,7 +295,7 @@ fn on_usb(device: &Device, family: &Family) -> Sighting {
     let mut sighting = Sighting::new(key, health)
         .text(attribute::VENDOR, Some(&family.vendor))
         .text(attribute::FAMILY, Some(&family.name))
-        .text(attribute::MODEL, Some(family.model(device.vendor, device.product, 0)))
+        .text(attribute::MODEL, Some(family.model("", 0, None)))
         .text(attribute::USB_PATH, Some(&device.slot))
         .number("usbSpeed", device.speed);
     sighting.nodes = device.node.iter().cloned().collect();

@@ -6,7 +6,7 @@ use hatrack_api::cluster_node::{Attribute, Device, DeviceClass, attribute};
 use serde::{Deserialize, Serialize};
 
 use crate::sighting::{Key, Sighting};
-use crate::{gpu, platform};
+use crate::{accelerator, gpu, platform};
 
 const MAX_NAME_LENGTH: usize = 63;
 
@@ -114,7 +114,7 @@ impl Known {
             _ => None,
         };
         let on_pci = || {
-            let address = text(attribute::PCI_BUS_ID)?;
+            let address = text(accelerator::MANAGEMENT_FUNCTION).or_else(|| text(attribute::PCI_BUS_ID))?;
             Some(text(gpu::MIG_INSTANCE).map_or(address.clone(), |place| format!("{address}/{place}")))
         };
         let on_chip = || Some(platform::slot(&text(platform::PLATFORM_DEVICE)?));

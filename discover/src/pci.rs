@@ -40,8 +40,6 @@ pub struct Function {
     pub device: u16,
     /// Subsystem vendor and device id.
     pub subsystem: (u16, u16),
-    /// Revision id.
-    pub revision: u8,
     /// Bound kernel driver.
     pub driver: Option<String>,
     /// NUMA node; absent where firmware names none (`-1`).
@@ -67,9 +65,8 @@ pub struct Link {
     pub max_width: u8,
     /// Lanes that the port above the card has, where it tells.
     pub slot_width: Option<u8>,
-    /// Speed in use, in tenths of GT/s (25, 50, 80, 160, 320, 640). It drops when the card idles, which is no fault.
-    pub speed: Option<u16>,
-    /// Speed that the card has, in tenths of GT/s.
+    /// Speed that the card has, in tenths of GT/s (25, 50, 80, 160, 320, 640). The speed in use drops whenever a card
+    /// idles: it is a gauge, not a fact.
     pub max_speed: Option<u16>,
 }
 
@@ -102,6 +99,7 @@ impl Function {
             .text(attribute::DRIVER, self.driver.as_deref())
             .number("pcieWidth", self.link.map(|link| link.width))
             .number("pcieMaxWidth", self.link.map(|link| link.max_width))
+            .text("pcieMaxSpeed", self.link.and_then(|link| link.max_speed).map(speed_in_words))
             .number("virtualFunctions", (self.virtual_functions > 0).then_some(self.virtual_functions))
     }
 
@@ -224,7 +222,6 @@ fn pair(text: &str) -> Option<(u16, u16)> {
 fn read(root: &Root, address: &str, identity: &Identity, known: &BTreeMap<String, Identity>) -> Function {
     let place = told(root.link(format!("{DEVICES}/{address}"))).map(|target| Place::parse(&target)).unwrap_or_default();
     let path = |name: &str| format!("{DEVICES}/{address}/{name}");
-    let revision = told(root.text(path("revision")));
     let end = End::find(address, identity, &place, known);
     let width = told(root.value(format!("{DEVICES}/{}/current_link_width", end.address)));
     Function {
@@ -234,7 +231,6 @@ fn read(root: &Root, address: &str, identity: &Identity, known: &BTreeMap<String
         vendor: identity.ids.0,
         device: identity.ids.1,
         subsystem: identity.subsystem,
-        revision: revision.and_then(|text| u8::from_str_radix(text.trim_start_matches("0x"), 16).ok()).unwrap_or(0),
         driver: identity.driver.clone(),
         numa_node: told(root.value(path("numa_node"))),
         link: width.and_then(|width| link(root, &end, width)),
@@ -302,23 +298,23 @@ fn link(root: &Root, end: &End<'_>, width: u8) -> Option<Link> {
         let width = told(root.value::<u8>(format!("{DEVICES}/{of}/max_link_width")));
         width.filter(|width| WIDTHS.contains(width))
     };
-    let speed = |name: &str| {
-        let text = told(root.text(format!("{DEVICES}/{}/{name}", end.address)))?;
-        parse_speed(&text)
-    };
+    let speed = told(root.text(format!("{DEVICES}/{}/max_link_speed", end.address)));
     let max_width = widest(end.address)?;
     WIDTHS.contains(&width).then(|| Link {
         width,
         max_width,
         slot_width: end.port.and_then(widest),
-        speed: speed("current_link_speed"),
-        max_speed: speed("max_link_speed"),
+        max_speed: speed.as_deref().and_then(parse_speed),
     })
 }
 
 /// A card that sleeps without power (D3cold) answers nothing either; the kernel wakes it when it is used.
 fn is_suspended(root: &Root, address: &str) -> bool {
     told(root.text(format!("{DEVICES}/{address}/power/runtime_status"))).is_some_and(|status| status == "suspended")
+}
+
+fn speed_in_words(tenths: u16) -> String {
+    format!("{}.{} GT/s", tenths / 10, tenths % 10)
 }
 
 /// `32.0 GT/s PCIe` in tenths of GT/s: 320. Old kernels write `8 GT/s`.
@@ -401,16 +397,14 @@ mod tests {
         let [gpu] = machine.scan().try_into().unwrap();
         assert_eq!(gpu.root.as_deref(), Some("pci0000:3a"));
         assert_eq!((gpu.kind(), gpu.ids().as_str(), gpu.slot()), (0x0302, "10de:2330", "0000:3b:00"));
-        let link = Link { width: 16, max_width: 16, slot_width: Some(16), speed: Some(25), max_speed: Some(320) };
+        let link = Link { width: 16, max_width: 16, slot_width: Some(16), max_speed: Some(320) };
         assert_eq!(gpu.link, Some(link));
         assert_eq!(gpu.link_trouble(), None, "an idle link is slow, which is no trouble");
     }
 
     #[test]
     fn a_link_is_narrow_below_what_both_ends_have() {
-        let narrow = |width, max_width, slot_width| {
-            Link { width, max_width, slot_width, speed: None, max_speed: None }.is_narrow()
-        };
+        let narrow = |width, max_width, slot_width| Link { width, max_width, slot_width, max_speed: None }.is_narrow();
         for (width, max, slot, expected) in [
             (1, 16, Some(16), true),
             (4, 16, Some(16), true),

@@ -17,17 +17,17 @@ pub struct Family {
     pub vendor: String,
     model: String,
     #[serde(default)]
-    pci: Vec<String>,
+    pci: Vec<Id>,
     #[serde(default)]
-    except: Vec<String>,
+    except: Vec<Id>,
     #[serde(default)]
-    usb: Vec<String>,
+    usb: Vec<Id>,
     /// End of the name of a platform device.
     pub platform: Option<String>,
     #[serde(default)]
     compatible: Vec<String>,
     #[serde(default)]
-    companions: Vec<String>,
+    companions: Vec<Id>,
     /// Kernel drivers that serve it; empty: any.
     #[serde(default)]
     pub drivers: Vec<String>,
@@ -50,6 +50,27 @@ pub struct Family {
     pub undecided: Vec<String>,
     /// What is wrong with every device of the entry.
     pub fault: Option<Fault>,
+}
+
+/// Vendor and device, or every device of a vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct Id {
+    vendor: u16,
+    device: Option<u16>,
+}
+
+impl TryFrom<String> for Id {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = |digits: &str| u16::from_str_radix(digits, 16).ok().filter(|_| digits.len() == 4);
+        let id = text.split_once(':').and_then(|(vendor, device)| {
+            let device = if device == "*" { None } else { Some(number(device)?) };
+            Some(Self { vendor: number(vendor)?, device })
+        });
+        id.ok_or_else(|| format!("`{text}` is no id: four hexadecimal digits, `:` and four more, or `*`"))
+    }
 }
 
 /// Where nodes are named.
@@ -96,7 +117,7 @@ pub struct Fault {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
-    no_accelerators: Vec<String>,
+    no_accelerators: Vec<Id>,
     family: Vec<Family>,
 }
 
@@ -144,17 +165,20 @@ impl Family {
     }
 
     /// The model of a device, as far as its ids tell.
-    pub fn model(&self, vendor: u16, device: u16, subsystem: u16) -> &str {
-        let exact = self.models.get(&format!("{vendor:04x}:{device:04x}:{subsystem:04x}"));
-        exact.or_else(|| self.models.get(&format!("{vendor:04x}:{device:04x}"))).unwrap_or(&self.model)
+    pub fn model(&self, ids: &str, subsystem: u16, revision: Option<&str>) -> &str {
+        let by_revision = revision.and_then(|revision| self.models.get(&format!("{ids}@{revision}")));
+        let by_subsystem = || self.models.get(&format!("{ids}:{subsystem:04x}"));
+        by_revision.or_else(by_subsystem).or_else(|| self.models.get(ids)).unwrap_or(&self.model)
+    }
+
+    /// Whether the revision tells the models of an id apart.
+    pub fn has_revisions(&self, ids: &str) -> bool {
+        self.models.keys().any(|key| key.strip_prefix(ids).is_some_and(|rest| rest.starts_with('@')))
     }
 }
 
-fn matches(ids: &[String], vendor: u16, device: u16) -> bool {
-    let matches = |(of, id): (&str, &str)| {
-        u16::from_str_radix(of, 16) == Ok(vendor) && (id == "*" || u16::from_str_radix(id, 16) == Ok(device))
-    };
-    ids.iter().filter_map(|id| id.split_once(':')).any(matches)
+fn matches(ids: &[Id], vendor: u16, device: u16) -> bool {
+    ids.iter().any(|id| id.vendor == vendor && id.device.is_none_or(|known| known == device))
 }
 
 #[cfg(test)]
@@ -180,20 +204,27 @@ mod tests {
     }
 
     #[test]
-    fn every_id_is_well_formed_and_of_one_entry() {
+    fn every_id_is_of_one_entry_and_every_model_of_an_id() {
         let mut seen = BTreeSet::new();
         for family in all() {
-            let ids = [&family.pci, &family.except, &family.usb, &family.companions];
-            for id in ids.into_iter().flatten() {
-                let (vendor, device) = id.split_once(':').unwrap_or_else(|| panic!("{id}"));
-                assert!(u16::from_str_radix(vendor, 16).is_ok() && vendor.len() == 4, "{id}");
-                assert!(device == "*" || (u16::from_str_radix(device, 16).is_ok() && device.len() == 4), "{id}");
-                assert!(seen.insert(id), "{id} is in two places");
+            for id in [&family.pci, &family.except, &family.usb, &family.companions].into_iter().flatten() {
+                assert!(seen.insert(id), "{id:?} is in two places");
             }
-            for id in family.models.keys() {
-                let id: Vec<_> = id.split(':').map(|part| u16::from_str_radix(part, 16).unwrap()).collect();
-                assert!(family.has_pci(id[0], id[1]), "a model of {} without its id: {id:04x?}", family.name);
+            for key in family.models.keys() {
+                let ids = key.get(..9).unwrap_or_else(|| panic!("{key} is no id"));
+                let Id { vendor, device } = Id::try_from(ids.to_owned()).unwrap();
+                assert!(device.is_some_and(|device| family.has_pci(vendor, device)), "{key}: a model without its id");
+                let rest = &key[9..];
+                let told_by = rest.strip_prefix(':').or(rest.strip_prefix('@'));
+                assert!(rest.is_empty() || told_by.is_some_and(|rest| u16::from_str_radix(rest, 16).is_ok()), "{key}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for odd in ["", "1e60", "1e60:", "1e60:28", "1e60:28640", "*:2864", "1e6g:2864", "1e60-2864"] {
+            assert!(Id::try_from(odd.to_owned()).is_err(), "{odd}");
         }
     }
 
@@ -207,9 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn the_subsystem_tells_the_model_where_the_id_does_not() {
+    fn the_subsystem_or_the_revision_tells_the_model_where_the_id_does_not() {
         let family = of_pci(0x1e52, 0x401e).unwrap();
-        assert_eq!(family.model(0x1e52, 0x401e, 0x0018), "Wormhole n150");
-        assert_eq!(family.model(0x1e52, 0x401e, 0xffff), "Wormhole");
+        assert_eq!(family.model("1e52:401e", 0x0018, None), "Wormhole n150");
+        assert_eq!(family.model("1e52:401e", 0xffff, None), "Wormhole");
+        assert!(!family.has_revisions("1e52:401e"));
+        let family = of_pci(0x1022, 0x17f0).unwrap();
+        assert!(family.has_revisions("1022:17f0") && !family.has_revisions("1022:1502"));
+        assert_eq!(family.model("1022:17f0", 0, Some("11")), "Ryzen AI NPU (Strix Halo)");
+        assert_eq!(family.model("1022:17f0", 0, Some("99")), "Ryzen AI NPU");
     }
 }

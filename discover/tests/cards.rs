@@ -1,0 +1,212 @@
+//! GPUs and accelerators of every fixture: what must be found, and that nothing else is.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test that fails has to say so")]
+
+use std::fmt::Write;
+
+use hatrack_api::cluster_node::{Attribute, HealthState};
+use hatrack_discover::nvidia::View;
+use hatrack_discover::root::Root;
+use hatrack_discover::sighting::Sighting;
+use hatrack_discover::{accelerator, gpu, pci, usb};
+
+/// How many GPUs and accelerators each machine has on PCI, USB and in its chip.
+const MACHINES: [(&str, usize, usize); 26] = [
+    ("desktop-radeon", 1, 0),
+    ("every-accelerator", 21, 66),
+    ("gpu-no-driver", 6, 0),
+    ("jetson-orin-nano", 1, 0),
+    ("laptop-intel-npu", 1, 1),
+    ("laptop-no-npu", 1, 0),
+    ("mixed-accelerators", 2, 6),
+    ("orangepi5-rknpu", 0, 1),
+    ("phones-20", 1, 1),
+    ("phones-states", 1, 0),
+    ("pi4-coral-usb", 0, 1),
+    ("pi4-coral-usb-used", 0, 1),
+    ("pi5-ai-hat-plus", 0, 1),
+    ("pi5-ai-hat-plus-2", 0, 1),
+    ("rock5-rocket", 0, 1),
+    ("server-8-vector-engines", 0, 8),
+    ("server-8gpu", 8, 0),
+    ("server-8gpu-degraded", 8, 0),
+    ("server-8gpu-phones-20", 8, 0),
+    ("server-infiniband", 0, 0),
+    ("server-sriov-nics", 0, 0),
+    ("server-xeon-phi", 0, 1),
+    ("vm-arm64-empty", 0, 0),
+    ("vm-empty", 0, 0),
+    ("vm-tesla-p40", 1, 0),
+    ("vm-unknown-accelerator", 0, 1),
+];
+
+struct Cards {
+    gpus: Vec<Sighting>,
+    accelerators: Vec<Sighting>,
+}
+
+impl Cards {
+    fn of(machine: &str) -> Self {
+        let machine = hatrack_fixtures::machine(machine).unwrap();
+        let root = Root::at(machine.path());
+        let functions = pci::scan(&root).unwrap();
+        let usb = usb::scan(&root).unwrap();
+        let gpus = gpu::sightings(&root, &functions, &View::Pending).unwrap();
+        let accelerators = accelerator::sightings(&root, &functions, &usb).unwrap();
+        Self { gpus, accelerators }
+    }
+
+    fn at(&self, slot: &str) -> &Sighting {
+        let mut cards = self.gpus.iter().chain(&self.accelerators);
+        cards.find(|card| card.key.slot == slot).unwrap_or_else(|| panic!("nothing in {slot}"))
+    }
+
+    /// The cards that are not well: slot and reason.
+    fn ill(&self) -> Vec<(&str, &str)> {
+        let cards = self.gpus.iter().chain(&self.accelerators);
+        let ill = cards.filter(|card| card.health.state != HealthState::Ready);
+        ill.map(|card| (card.key.slot.as_str(), card.health.reason.as_str())).collect()
+    }
+}
+
+fn text<'a>(card: &'a Sighting, attribute: &str) -> Option<&'a str> {
+    match card.attributes.get(attribute)? {
+        Attribute::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_machine_has_as_many_as_it_should() {
+    for (machine, gpus, accelerators) in MACHINES {
+        let cards = Cards::of(machine);
+        assert_eq!((cards.gpus.len(), cards.accelerators.len()), (gpus, accelerators), "{machine}");
+    }
+}
+
+/// One line for each device, so that a change of any fact is seen in review. `cargo insta review`, or
+/// `INSTA_UPDATE=always cargo test -p hatrack-discover --test cards`, accepts a new text.
+#[test]
+fn every_card_is_described_exactly() {
+    let mut all = String::new();
+    for (machine, ..) in MACHINES {
+        let cards = Cards::of(machine);
+        writeln!(all, "{machine}").unwrap();
+        cards.gpus.iter().chain(&cards.accelerators).for_each(|card| all.push_str(&line(card)));
+    }
+    insta::assert_snapshot!(all);
+}
+
+fn line(card: &Sighting) -> String {
+    let name = |name: &str| name.trim_start_matches("resource.kubernetes.io/").to_owned();
+    let attributes: Vec<_> = card.attributes.iter().map(|(key, value)| format!("{}={value}", name(key))).collect();
+    let health = format!("{} {}", card.health.state, card.health.reason);
+    format!(
+        "  {} {}\n    {health}: {}\n    {}\n",
+        card.key.class,
+        card.key.slot,
+        card.nodes.join(" "),
+        attributes.join(", ")
+    )
+}
+
+#[test]
+fn a_link_with_lanes_missing_is_degraded_and_a_card_that_answers_nothing_fell_off() {
+    let cards = Cards::of("server-8gpu-degraded");
+    let expected =
+        [("0000:9d:00.0", "PcieLinkNarrow"), ("0000:c3:00.0", "PcieLinkNarrow"), ("0000:df:00.0", "FellOffBus")];
+    assert_eq!(cards.ill(), expected, "a link below its speed may be idling");
+    assert_eq!(Cards::of("pi5-ai-hat-plus").ill(), [], "a slot of one lane");
+}
+
+#[test]
+fn each_way_to_have_no_driver_has_its_reason() {
+    let expected = [
+        ("0000:01:00.0", "NoDriver"),
+        ("0000:02:00.0", "BoundToVfio"),
+        ("0000:03:00.0", "NouveauDriver"),
+        ("0000:04:00.0", "NoDriver"),
+        ("0000:05:00.0", "NoDriver"),
+    ];
+    assert_eq!(Cards::of("gpu-no-driver").ill(), expected);
+    let expected = [("0000:22:00.0", "GoldenImage"), ("0000:62:00.0", "NoDriver")];
+    let cards = Cards::of("mixed-accelerators");
+    assert_eq!(cards.ill(), expected);
+    assert!(cards.at("0000:62:00.0").health.message.contains("`hailo_pci`"), "the message names the module");
+}
+
+#[test]
+fn a_card_with_two_functions_is_one_device() {
+    let cards = Cards::of("mixed-accelerators");
+    let alveo = cards.at("0000:21:00.0");
+    assert_eq!(text(alveo, "resource.kubernetes.io/pciBusID"), Some("0000:21:00.1"), "programs use the user function");
+    assert_eq!(text(alveo, "managementDriver"), Some("xclmgmt"));
+    assert_eq!(cards.at("0000:47:00.0").attributes["virtualFunctions"], Attribute::Int(4));
+}
+
+#[test]
+fn a_stick_is_one_device_before_and_after_it_changes_its_ids() {
+    let [before, after] = ["pi4-coral-usb", "pi4-coral-usb-used"].map(|machine| Cards::of(machine).accelerators);
+    assert_eq!(before[0].key, after[0].key);
+    assert_eq!(before[0].attributes, after[0].attributes);
+}
+
+#[test]
+fn models_that_share_an_id_are_said_to_be_undecided_unless_the_board_tells() {
+    let hailo = |product: Option<&str>| {
+        let machine = hatrack_fixtures::machine_copy("pi5-ai-hat-plus").unwrap();
+        match product {
+            Some(product) => machine.write("sys/firmware/devicetree/base/hat/product", product).unwrap(),
+            None => machine.remove("sys/firmware/devicetree/base/hat").unwrap(),
+        }
+        let root = Root::at(machine.path());
+        let cards = accelerator::sightings(&root, &pci::scan(&root).unwrap(), &[]).unwrap();
+        let undecided = cards[0].attributes.contains_key("modelUndecided");
+        (text(&cards[0], "model").unwrap().to_owned(), undecided)
+    };
+    let both = ("Hailo-8 or Hailo-8L".to_owned(), true);
+    assert_eq!(hailo(None), both);
+    assert_eq!(hailo(Some("AI HAT+\0")), both);
+    assert_eq!(hailo(Some("AI HAT+ 13T\0")), ("Hailo-8L".to_owned(), false));
+    assert_eq!(hailo(Some("AI HAT+ 26T\0")), ("Hailo-8".to_owned(), false));
+}
+
+#[test]
+fn a_driver_without_a_node_is_not_enough() {
+    let machine = hatrack_fixtures::machine_copy("laptop-intel-npu").unwrap();
+    machine.remove("sys/devices/pci0000:00/0000:00:0b.0/accel").unwrap();
+    let root = Root::at(machine.path());
+    let cards = accelerator::sightings(&root, &pci::scan(&root).unwrap(), &[]).unwrap();
+    assert_eq!((cards[0].health.state, cards[0].health.reason.as_str()), (HealthState::Unusable, "NoDeviceNode"));
+}
+
+#[test]
+fn what_does_not_say_what_it_is_could_not_be_told() {
+    let machine = hatrack_fixtures::machine("power9-nvlink").unwrap();
+    let error = pci::scan(&Root::at(machine.path())).unwrap_err();
+    assert!(error.path.ends_with("uevent"), "{error}");
+}
+
+#[test]
+fn a_virtual_function_without_its_physical_one_is_a_device() {
+    let machine = hatrack_fixtures::machine("mixed-accelerators").unwrap();
+    let root = Root::at(machine.path());
+    let mut functions = pci::scan(&root).unwrap();
+    let all = gpu::sightings(&root, &functions, &View::Pending).unwrap().len();
+    functions.retain(|function| function.address != "0000:47:00.0");
+    for function in &mut functions {
+        function.physical_function = None;
+    }
+    let passed_through = gpu::sightings(&root, &functions, &View::Pending).unwrap();
+    assert_eq!((all, passed_through.len()), (2, 5), "the NVIDIA card, and four functions in place of their card");
+}
+
+#[test]
+fn eight_gpus_among_250_functions_cost_few_files() {
+    let machine = hatrack_fixtures::machine("server-8gpu-phones-20").unwrap();
+    let root = Root::at(machine.path());
+    let functions = pci::scan(&root).unwrap();
+    gpu::sightings(&root, &functions, &View::Pending).unwrap();
+    accelerator::sightings(&root, &functions, &[]).unwrap();
+    assert!(root.opened() <= 330, "{} files and folders", root.opened());
+}
