@@ -32,6 +32,43 @@ pub struct Host {
     pub unreadable: Vec<Unreadable>,
 }
 
+impl Host {
+    /// Where something could not be read, what is not told now stands as it was seen before: an object that loses a fact
+    /// says that the fact is gone. The hardware id is never taken from before: it decides who this machine is.
+    #[must_use]
+    pub fn or_as_seen(mut self, identity: &Identity, system: &System) -> Self {
+        if self.unreadable.is_empty() {
+            return self;
+        }
+        let (now, before) = (&mut self.identity, identity.clone());
+        if now.hostname.is_empty() {
+            now.hostname = before.hostname;
+        }
+        if now.addresses.is_empty() {
+            now.addresses = before.addresses;
+        }
+        now.machine_id = now.machine_id.take().or(before.machine_id);
+        now.boot_id = now.boot_id.take().or(before.boot_id);
+        let (now, before) = (&mut self.system, system.clone());
+        for (now, before) in
+            [(&mut now.architecture, before.architecture), (&mut now.kernel_version, before.kernel_version)]
+        {
+            if now == UNKNOWN {
+                *now = before;
+            }
+        }
+        if now.cpu.model.is_none() {
+            now.cpu = before.cpu;
+        }
+        now.cpu.cores = now.cpu.cores.or(system.cpu.cores);
+        now.os_image = now.os_image.take().or(before.os_image);
+        now.memory = now.memory.take().or(before.memory);
+        now.board = now.board.take().or(before.board);
+        now.nixos = now.nixos.take().or(before.nixos);
+        self
+    }
+}
+
 /// Reads what the host is.
 pub fn collect(root: &Root) -> Host {
     let mut doubts = Doubts::default();
@@ -76,7 +113,7 @@ fn system(root: &Root, doubts: &mut Doubts) -> System {
         architecture: architecture(root, &cpuinfo, doubts).unwrap_or_else(|| UNKNOWN.to_owned()),
         kernel_version: kernel(root, doubts).unwrap_or_else(|| UNKNOWN.to_owned()),
         os_image: os.as_deref().and_then(|text| os_release::value(text, "PRETTY_NAME")).map(|name| cut(&name, 128)),
-        cpu: doubts.resolve(cpu::read(root, &cpuinfo).map(Some)).unwrap_or_default(),
+        cpu: cpu::read(root, &cpuinfo, doubts),
         memory: doubts
             .resolve(root.text("/proc/meminfo"))
             .and_then(|text| total_memory(&text))
@@ -169,4 +206,82 @@ pub(crate) fn is_filler(text: &str) -> bool {
 /// At most this many characters, as the schema allows.
 pub(crate) fn cut(text: &str, length: usize) -> String {
     text.chars().take(length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use hatrack_fixtures::machine_copy;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_stands_as_it_was_seen_except_who_the_machine_is() {
+        let copy = machine_copy("pi5-ai-hat-plus-2").unwrap();
+        let before = collect(&Root::at(copy.path()));
+        assert!(before.unreadable.is_empty());
+        let files = [
+            "proc/cpuinfo",
+            "proc/meminfo",
+            "proc/sys/kernel/hostname",
+            "etc/hostname",
+            "proc/sys/kernel/osrelease",
+            "proc/version",
+            "proc/sys/kernel/random/boot_id",
+            "etc/machine-id",
+            "etc/os-release",
+            "sys/firmware/devicetree/base/compatible",
+            "sys/firmware/devicetree/base/serial-number",
+        ];
+        for file in files {
+            copy.make_unreadable(file).unwrap();
+        }
+        let doubtful = collect(&Root::at(copy.path()));
+        assert!(doubtful.unreadable.len() >= files.len(), "{:?}", doubtful.unreadable);
+        assert!(doubtful.system.cpu.threads >= 1, "the schema has no machine without a thread");
+        let now = doubtful.or_as_seen(&before.identity, &before.system);
+        assert_eq!((now.identity, now.system), (before.identity, before.system));
+        assert_eq!(now.hardware_id, None);
+    }
+
+    #[test]
+    fn what_is_certainly_gone_is_gone() {
+        let copy = machine_copy("pi5-ai-hat-plus-2").unwrap();
+        let before = collect(&Root::at(copy.path()));
+        copy.remove("run/current-system").unwrap();
+        copy.remove("etc/os-release").unwrap();
+        let now = collect(&Root::at(copy.path())).or_as_seen(&before.identity, &before.system);
+        assert_eq!((now.system.nixos, now.system.os_image), (None, None));
+    }
+
+    #[test]
+    fn fillers_are_known_in_any_spelling() {
+        for filler in
+            ["To Be Filled By O.E.M.", "to be filled by o.e.m", "Default_string", "System Product Name", "...", "", " "]
+        {
+            assert!(is_filler(filler), "{filler}");
+        }
+        for told in ["PRIME Z370-P", "0A9C", "Standard PC (Q35 + ICH9, 2009)"] {
+            assert!(!is_filler(told), "{told}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_described() {
+        let host = collect(&Root::machine());
+        assert!(!host.identity.hostname.is_empty() && host.system.memory.is_some(), "{host:?}");
+        let sysinfo = sysinfo::System::new_with_specifics(
+            sysinfo::RefreshKind::nothing().with_memory(sysinfo::MemoryRefreshKind::nothing().with_ram()),
+        );
+        let total = sysinfo.unwrap().total_memory();
+        assert_eq!(host.system.memory, Some(quantity::from_bytes(total)));
+        assert_eq!(host.system.architecture, sysinfo::System::cpu_arch());
+    }
+
+    proptest! {
+        #[test]
+        fn any_meminfo_is_read(text in "(MemTotal:)?[ 0-9kB\\n]{0,40}") {
+            let _ = total_memory(&text);
+        }
+    }
 }

@@ -67,7 +67,10 @@ impl Inventory {
     /// [`Inventory::doubts`]: it is never left out, because left out means absent.
     pub fn compose(root: &Root, facts: Facts, answers: &Answers, names: &mut Names, previous: Option<&Self>) -> Self {
         let mut doubts = Doubts::default();
-        let Host { identity, system, hardware_id, unreadable } = facts.host;
+        let Host { identity, system, hardware_id, unreadable } = match previous {
+            Some(previous) => facts.host.or_as_seen(&previous.identity, &previous.system),
+            None => facts.host,
+        };
         for error in unreadable {
             doubts.note(&error);
         }

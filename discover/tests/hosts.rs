@@ -1,5 +1,7 @@
 //! Host, disks and interfaces of every kind of machine, exactly as they have to be found.
 
+use hatrack_discover::inventory::{self, Answers, Inventory};
+use hatrack_discover::names::Names;
 use hatrack_discover::root::{Root, Unreadable};
 use hatrack_discover::{host, network, raspberry_pi, storage};
 use std::error::Error;
@@ -203,4 +205,16 @@ fn a_big_machine_is_described_by_few_files() {
     storage::collect(&root).unwrap();
     raspberry_pi::cameras(&root).unwrap();
     assert!(root.opened() <= 110, "224 threads, 12 interfaces and 10 disks took {} files", root.opened());
+}
+
+#[test]
+fn an_ai_camera_is_in_the_inventory() {
+    let fixture = machine("pi5-ai-camera").unwrap();
+    let root = Root::at(fixture.path());
+    let facts = inventory::look(&root);
+    let inventory = Inventory::compose(&root, facts, &Answers::default(), &mut Names::default(), None);
+    let devices: Vec<_> =
+        inventory.devices.iter().map(|device| (device.name.as_str(), device.health.is_usable())).collect();
+    assert_eq!(devices, [("accelerator-i2c-88000-1a", true)]);
+    assert_eq!(inventory.doubts, [""; 0]);
 }

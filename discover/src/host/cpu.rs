@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hatrack_api::cluster_node::Cpu;
 
-use super::cut;
+use super::{Doubts, cut};
 use crate::root::{Root, Unreadable};
 
 const CPUS: &str = "/sys/devices/system/cpu";
@@ -50,17 +50,14 @@ const ARM_CORES: [((u32, u32), &str); 37] = [
     ((0xc0, 0xac4), "Ampere-1a"),
 ];
 
-/// Everything about the processors.
-pub(super) fn read(root: &Root, cpuinfo: &str) -> Result<Cpu, Unreadable> {
+/// Everything about the processors. What cannot be read takes nothing away from what `/proc/cpuinfo` told.
+pub(super) fn read(root: &Root, cpuinfo: &str, doubts: &mut Doubts) -> Cpu {
     let processors = Processors::parse(cpuinfo);
-    let present = root.text(format!("{CPUS}/present"))?.and_then(|list| length(&list));
+    let present = doubts.resolve(root.text(format!("{CPUS}/present"))).and_then(|list| length(&list));
     let threads = present.unwrap_or(processors.online).max(processors.online).max(1);
-    let cores = match processors.cores {
-        Some(cores) => Some(cores),
-        None => cores_of_topology(root, threads)?,
-    };
+    let cores = processors.cores.or_else(|| doubts.resolve(cores_of_topology(root, threads)));
     let number = |count| i32::try_from(count).unwrap_or(i32::MAX);
-    Ok(Cpu { model: processors.model.map(|name| cut(&name, 128)), cores: cores.map(number), threads: number(threads) })
+    Cpu { model: processors.model.map(|name| cut(&name, 128)), cores: cores.map(number), threads: number(threads) }
 }
 
 /// What one look at `/proc/cpuinfo` tells.
