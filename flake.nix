@@ -1,0 +1,61 @@
+{
+  description = "Turns bare machines into one cluster and hands each of them the work it is able to do";
+
+  inputs = {
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+
+    disko.url = "github:nix-community/disko";
+    disko.inputs.nixpkgs.follows = "nixpkgs";
+
+    nixos-hardware.url = "github:NixOS/nixos-hardware";
+    nixos-hardware.inputs.nixpkgs.follows = "nixpkgs";
+
+    sops-nix.url = "github:Mic92/sops-nix";
+    sops-nix.inputs.nixpkgs.follows = "nixpkgs";
+
+    treefmt-nix.url = "github:numtide/treefmt-nix";
+    treefmt-nix.inputs.nixpkgs.follows = "nixpkgs";
+  };
+
+  outputs =
+    inputs@{ self, nixpkgs, ... }:
+    let
+      inherit (nixpkgs) lib;
+      systems = [
+        "aarch64-linux"
+        "x86_64-linux"
+      ];
+      eachSystem = lib.genAttrs systems;
+      pkgsFor = eachSystem (system: nixpkgs.legacyPackages.${system}.extend self.overlays.default);
+      eachPkgs = f: eachSystem (system: f pkgsFor.${system});
+      formatting = eachPkgs (pkgs: inputs.treefmt-nix.lib.evalModule pkgs ./treefmt.nix);
+    in
+    {
+      overlays.default = import ./packages;
+
+      packages = eachPkgs (pkgs: {
+        inherit (pkgs) hatrack hatrack-agent;
+        default = pkgs.hatrack;
+      });
+
+      nixosModules = import ./modules inputs;
+
+      lib = import ./lib inputs;
+
+      nixosConfigurations = self.lib.mkCluster (import ./hosts inputs);
+
+      formatter = eachSystem (system: formatting.${system}.config.build.wrapper);
+
+      devShells = eachPkgs (pkgs: {
+        default = pkgs.callPackage ./packages/shell.nix { };
+      });
+
+      checks = eachPkgs (
+        pkgs:
+        import ./tests/nix {
+          inherit inputs pkgs;
+          formatting = formatting.${pkgs.stdenv.hostPlatform.system}.config.build.check self;
+        }
+      );
+    };
+}

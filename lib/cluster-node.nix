@@ -1,0 +1,24 @@
+# The manifest of one machine, in the order in which a person reads it.
+{ lib }:
+config:
+let
+  inherit (config.hatrack) agent host;
+  line = key: value: lib.optional (value != null) "  ${key}: ${toString value}";
+  expects = lib.filterAttrs (_: count: count != null) agent.expects;
+in
+lib.concatLines (
+  [
+    "apiVersion: society.zeta.io/v1alpha1"
+    "kind: ClusterNode"
+    "metadata:"
+    "  name: ${host.name}"
+    "  labels:"
+    "    society.zeta.io/class: ${host.class}"
+    "spec:"
+    "  class: ${host.class}"
+  ]
+  ++ line "profile" host.profile
+  ++ line "hardwareID" host.hardwareId
+  ++ lib.optional (expects != { }) "  expects:"
+  ++ lib.mapAttrsToList (kind: count: "    ${kind}: ${toString count}") expects
+)

@@ -1,0 +1,13 @@
+# The overlay: what hatrack adds to nixpkgs.
+final: _prev: {
+  hatrack-agent = final.callPackage ./workspace.nix {
+    crate = "hatrack-agent";
+    description = "Discovers what a machine has and registers it with the cluster";
+  };
+
+  hatrack = final.callPackage ./workspace.nix {
+    crate = "hatrack";
+    description = "Sees the machines of a cluster, what they have and what is wrong with it";
+    selfDescribing = true;
+  };
+}

@@ -1,0 +1,32 @@
+# Everything that `make test` and a cluster owner need.
+{
+  age,
+  cargo,
+  clippy,
+  go,
+  kubectl,
+  mkShell,
+  nixos-anywhere,
+  rust-analyzer,
+  rustc,
+  rustfmt,
+  shellcheck,
+  sops,
+  ssh-to-age,
+}:
+mkShell {
+  packages = [
+    age
+    cargo
+    clippy
+    go
+    kubectl
+    nixos-anywhere
+    rust-analyzer
+    rustc
+    rustfmt
+    shellcheck
+    sops
+    ssh-to-age
+  ];
+}

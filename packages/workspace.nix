@@ -1,0 +1,86 @@
+# One program of the Cargo workspace. The vendored libusb needs nothing but the C compiler of the standard environment.
+{
+  autoAddDriverRunpath,
+  installShellFiles,
+  lib,
+  rustPlatform,
+  stdenv,
+
+  # Package in the workspace; its binary has the same name.
+  crate,
+  description,
+  # Whether the program writes its own manual pages and completions.
+  selfDescribing ? false,
+}:
+let
+  inherit (lib) fileset;
+
+  # What no crate reads: a change to a host must not build the agent anew.
+  unrelated = fileset.unions (
+    map fileset.maybeMissing [
+      ../disko
+      ../docs
+      ../flake.lock
+      ../flake.nix
+      ../hosts
+      ../lib
+      ../modules
+      ../packages
+      ../template
+      ../tests/nix
+      ../treefmt.nix
+      ../.github
+    ]
+  );
+in
+rustPlatform.buildRustPackage {
+  pname = crate;
+  inherit ((lib.importTOML ../Cargo.toml).workspace.package) version;
+
+  src = fileset.toSource {
+    root = ../.;
+    fileset = fileset.difference ../. unrelated;
+  };
+  cargoLock.lockFile = ../Cargo.lock;
+
+  strictDeps = true;
+  # NVML is opened at run time; NixOS keeps it with the drivers.
+  nativeBuildInputs = [ autoAddDriverRunpath ] ++ lib.optional selfDescribing installShellFiles;
+
+  buildType = "packaged";
+  cargoBuildFlags = [
+    "--package"
+    crate
+  ];
+
+  # Tests that need an API server run in `make test`: a build has no network to fetch one with.
+  checkType = "debug";
+  cargoTestFlags = [
+    "--package"
+    crate
+    "--bins"
+  ];
+
+  postInstall =
+    lib.optionalString (selfDescribing && stdenv.buildPlatform.canExecute stdenv.hostPlatform)
+      ''
+        mkdir manual
+        $out/bin/${crate} manual manual
+        installManPage manual/*
+        installShellCompletion --cmd ${crate} \
+          --bash <($out/bin/${crate} completions bash) \
+          --fish <($out/bin/${crate} completions fish) \
+          --zsh <($out/bin/${crate} completions zsh)
+      '';
+
+  meta = {
+    inherit description;
+    homepage = "https://github.com/hatrack/hatrack";
+    license = lib.licenses.asl20;
+    mainProgram = crate;
+    platforms = [
+      "aarch64-linux"
+      "x86_64-linux"
+    ];
+  };
+}

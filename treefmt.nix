@@ -1,0 +1,19 @@
+# How every file of the repository is laid out; `nix fmt` applies it and `checks.formatting` compares.
+{
+  projectRootFile = "flake.nix";
+  programs = {
+    deadnix.enable = true;
+    nixfmt.enable = true;
+    rustfmt = {
+      enable = true;
+      edition = "2024";
+    };
+    shellcheck.enable = true;
+  };
+  settings.formatter.shellcheck.includes = [
+    ".ci/run"
+    "tests/nix/chroot-setup"
+    "tests/nix/run"
+    "tests/setup"
+  ];
+}
