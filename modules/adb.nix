@@ -1,0 +1,121 @@
+# One adb server for all phones, with a key that the phones were told to trust once.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.hatrack.adb;
+
+  secretPath = import ../lib/secret-path.nix { inherit lib; };
+in
+{
+  _class = "nixos";
+
+  options.hatrack.adb = {
+    enable = lib.mkEnableOption "the adb server, on loopback, as a service";
+
+    package = lib.mkPackageOption pkgs "android-tools" { };
+
+    keyFile = mkOption {
+      type = types.nullOr secretPath;
+      default = null;
+      description = ''
+        File on the machine with the private key that the phones trust. It is the secret `adb-key` of
+        {option}`hatrack.secrets.file` where that is set.
+      '';
+    };
+
+    port = mkOption {
+      type = types.port;
+      default = 5037;
+      description = "Port of the server on loopback.";
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = cfg.keyFile != null;
+        message = "hatrack.adb.keyFile of ${config.networking.hostName} is not set: with a new key each phone would ask a person again. Set hatrack.secrets.file to a sops file with the secret adb-key, or name a file on the machine.";
+      }
+    ];
+
+    sops.secrets = lib.mkIf (config.hatrack.secrets.file != null) {
+      adb-key.restartUnits = [ "adb.service" ];
+    };
+
+    hatrack.adb.keyFile = lib.mkIf (config.hatrack.secrets.file != null) (
+      lib.mkDefault config.sops.secrets.adb-key.path
+    );
+    hatrack.agent.settings.adb.server = "127.0.0.1:${toString cfg.port}";
+
+    users.users.adb = {
+      isSystemUser = true;
+      group = "adb";
+      description = "adb server";
+    };
+    users.groups.adb = { };
+    environment.systemPackages = [ cfg.package ];
+
+    systemd.services.adb = {
+      description = "adb server";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "network.target" ];
+      serviceConfig = {
+        ExecStart = "${lib.getExe' cfg.package "adb"} -L tcp:127.0.0.1:${toString cfg.port} server nodaemon";
+        Restart = "always";
+        RestartSec = 2;
+        User = "adb";
+        Group = "adb";
+        StateDirectory = "adb";
+        StateDirectoryMode = "0700";
+        LoadCredential = "adbkey:${toString cfg.keyFile}";
+        Environment = [
+          "HOME=/var/lib/adb"
+          "ADB_VENDOR_KEYS=%d/adbkey"
+        ];
+
+        DevicePolicy = "closed";
+        DeviceAllow = "char-usb_device rw";
+        CapabilityBoundingSet = "";
+        NoNewPrivileges = true;
+        LockPersonality = true;
+        MemoryDenyWriteExecute = true;
+        PrivateTmp = true;
+        ProtectClock = true;
+        ProtectControlGroups = true;
+        ProtectHome = true;
+        ProtectHostname = true;
+        ProtectKernelLogs = true;
+        ProtectKernelModules = true;
+        ProtectKernelTunables = true;
+        ProtectSystem = "strict";
+        # libusb hears of phones that come and go by netlink; phones in the network speak TCP.
+        RestrictAddressFamilies = [
+          "AF_INET"
+          "AF_INET6"
+          "AF_NETLINK"
+          "AF_UNIX"
+        ];
+        RestrictNamespaces = true;
+        RestrictRealtime = true;
+        RestrictSUIDSGID = true;
+        SystemCallArchitectures = "native";
+        SystemCallFilter = [
+          "@system-service"
+          "~@privileged"
+        ];
+      };
+    };
+
+    # systemd's own rules give phones to whoever sits at the machine; nobody does. The interface tells a phone, not its maker:
+    # ff/42/01 is adb, ff/42/03 fastboot (AOSP, packages/modules/adb/adb.h).
+    services.udev.extraRules = ''
+      SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ENV{ID_USB_INTERFACES}=="*:ff4201:*", GROUP="adb", MODE="0660"
+      SUBSYSTEM=="usb", ENV{DEVTYPE}=="usb_device", ENV{ID_USB_INTERFACES}=="*:ff4203:*", GROUP="adb", MODE="0660"
+    '';
+  };
+}

@@ -1,0 +1,137 @@
+# What a machine is, what it knows of the others, and what may not contradict.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.hatrack;
+
+  peers = lib.filterAttrs (name: _: name != cfg.host.name) cfg.cluster.hosts;
+  namesSharing =
+    fact:
+    lib.optionals (cfg.host.${fact} != null) (
+      lib.attrNames (lib.filterAttrs (_: peer: peer.${fact} == cfg.host.${fact}) peers)
+    );
+  unique = fact: {
+    assertion = namesSharing fact == [ ];
+    message = "hatrack.host.${fact} is ${toString cfg.host.${fact}} on ${cfg.host.name} and on ${toString (namesSharing fact)}: give each host its own.";
+  };
+
+  # As the API checks names of ClusterNodes: a DNS label that fits a certificate's common name.
+  isName =
+    name: builtins.match "[a-z0-9]([-a-z0-9]*[a-z0-9])?" name != null && lib.stringLength name <= 51;
+
+  otherFounders = lib.filterAttrs (
+    _: peer: peer.founder != null && peer.founder != cfg.cluster.founder
+  ) peers;
+in
+{
+  _class = "nixos";
+
+  options.hatrack = {
+    host = {
+      name = mkOption {
+        type = types.str;
+        default = config.networking.hostName;
+        defaultText = lib.literalExpression "config.networking.hostName";
+        readOnly = true;
+        description = "Name of the machine and of its ClusterNode.";
+      };
+
+      class = mkOption {
+        type = types.enum [
+          "control-plane"
+          "gpu-worker"
+          "phone-orchestrator"
+          "pi-ai-hat"
+          "worker"
+        ];
+        description = "What the machine is for. It decides which services run on it.";
+      };
+
+      profile = mkOption {
+        type = types.nullOr (
+          types.enum [
+            "cloud-hub"
+            "community"
+            "home-business"
+            "edge"
+            "leaf"
+          ]
+        );
+        default = null;
+        description = "How much the machine and its surroundings can carry.";
+      };
+
+      address = mkOption {
+        type = types.nullOr (types.strMatching "[0-9a-fA-F.:]+");
+        default = null;
+        example = "10.0.0.7";
+        description = "IP address under which the other machines reach this one; it does not change.";
+      };
+
+      hardwareId = mkOption {
+        type = types.nullOr (types.strMatching "[-0-9a-zA-Z]+");
+        default = null;
+        example = "4c4c4544-0042-3510-8051-b4c04f4d3132";
+        description = ''
+          SMBIOS UUID, or serial number of a Raspberry Pi, in lower case. Without it the first machine that registers
+          under the name is pinned.
+        '';
+      };
+
+      install = mkOption {
+        type = types.enum [
+          "nixos-anywhere"
+          "sd-image"
+        ];
+        default = "nixos-anywhere";
+        description = "How the machine is installed: over ssh, or from a card that is written elsewhere.";
+      };
+    };
+
+    cluster = {
+      founder = mkOption {
+        type = types.nullOr types.str;
+        default = null;
+        example = "control-1";
+        description = ''
+          Name of the one machine that founds the Kubernetes cluster. Set it once, for all machines; everybody else joins
+          that machine.
+        '';
+      };
+
+      hosts = mkOption {
+        type = types.attrsOf (types.attrsOf types.anything);
+        default = { };
+        internal = true;
+        description = "Facts of all machines of the cluster by name; `lib.mkCluster` fills them in.";
+      };
+    };
+  };
+
+  config.assertions = [
+    (unique "address")
+    (unique "hardwareId")
+    {
+      assertion =
+        !(cfg.cluster.hosts ? ${cfg.host.name})
+        || cfg.cluster.hosts.${cfg.host.name}.class == cfg.host.class;
+      message = "networking.hostName ${cfg.host.name} is the name of another host of the cluster: give each host its own.";
+    }
+    {
+      assertion = isName cfg.host.name;
+      message = "networking.hostName `${cfg.host.name}` cannot be the name of a ClusterNode: use at most 51 lower-case letters, digits and dashes.";
+    }
+    {
+      assertion = otherFounders == { };
+      message = "hatrack.cluster.founder is ${toString cfg.cluster.founder} here, but ${
+        lib.concatStringsSep ", " (
+          lib.mapAttrsToList (name: peer: "${peer.founder} on ${name}") otherFounders
+        )
+      }: two founders make two clusters, so set it once for all hosts.";
+    }
+  ];
+}
