@@ -1,0 +1,67 @@
+# What releases before the pinned one lack, so that the rest can be evaluated on them. It proves nothing about what it adds.
+tree:
+let
+  inherit (tree) lib;
+  has = file: builtins.pathExists (tree.outPath + "/${file}");
+
+  # Sorted by the module that brings the option in the pinned release.
+  bridges = [
+    {
+      present = has "nixos/modules/hardware/facter";
+      options.hardware.facter.reportPath = path;
+    }
+    {
+      present = has "nixos/modules/hardware/graphics.nix";
+      options.hardware.graphics.enable = switch;
+    }
+    {
+      present = lib.versionAtLeast lib.trivial.release "24.11";
+      options.services.k3s.manifests = anything;
+    }
+    {
+      present = lib.versionAtLeast lib.trivial.release "25.05";
+      options.image.baseName = anything;
+    }
+  ];
+  path = lib.mkOption {
+    type = lib.types.nullOr lib.types.path;
+    default = null;
+  };
+  switch = lib.mkOption {
+    type = lib.types.bool;
+    default = false;
+  };
+  anything = lib.mkOption {
+    type = lib.types.anything;
+    default = { };
+  };
+
+  missing = map (bridge: { inherit (bridge) options; }) (
+    lib.filter (bridge: !bridge.present) bridges
+  );
+  packages = _final: prev: {
+    buildGo125Module = prev.buildGo125Module or prev.buildGoModule;
+    fetchFromGitHub = prev.fetchFromGitHub // {
+      __functor =
+        _: arguments:
+        prev.fetchFromGitHub (
+          removeAttrs arguments [ "tag" ]
+          // lib.optionalAttrs (arguments ? tag) { rev = "refs/tags/${arguments.tag}"; }
+        );
+    };
+  };
+in
+tree
+// {
+  lib = lib // {
+    nixosSystem =
+      arguments:
+      lib.nixosSystem (
+        arguments
+        // {
+          modules = arguments.modules ++ missing ++ [ { nixpkgs.overlays = [ packages ]; } ];
+        }
+      );
+  };
+  legacyPackages = lib.mapAttrs (_: pkgs: pkgs.extend packages) tree.legacyPackages;
+}
