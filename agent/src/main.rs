@@ -1,1 +1,90 @@
-fn main() {}
+//! hatrack-agent: on every machine, finds what it has, registers it, keeps it true.
+//!
+//! ```text
+//!   kernel, NVML, adb ─> observe ──observations──┬──> publish ──> ClusterNode
+//!                           ▲                    ├──> lease ────> Lease
+//!             state file ───┘                    ├──> state ────> state file
+//!                                                └──> serve ────> /metrics /healthz /readyz
+//!   ClusterNode ─> own (list, watch) ──newest version──> publish, lease, observe, serve
+//! ```
+//!
+//! Each box is a task on one thread. Its input is a channel that holds the newest value and no history, and so is its output:
+//!
+//! | task | input | output |
+//! |---|---|---|
+//! | [`observe`] | hotplug, NVML's and adb's views, SIGHUP, the state file once | newest `Observation`, `Activity` |
+//! | [`own`] | list and watch of one object; answers to writes | newest version of the object |
+//! | [`publish`] | newest `Observation`, newest version | writes to the object; `Publication` |
+//! | [`lease`] | newest `Observation`, newest version | writes to the Lease; `Renewal` |
+//! | [`state`] | newest `Observation` | the state file; `Kept` |
+//! | [`serve`] | all outputs | HTTP |
+//! | [`supervisor`] | all outputs | sd_notify |
+//!
+//! **A restart changes nothing in the object.** Names of devices come from the state file, else from the object. The first
+//! write waits until NVML and the adb server have answered, up to `discovery.settle`, if the object shows this machine
+//! already. After that only differences are written.
+//!
+//! **Identity.** The agent writes only while `spec.hardwareID` is its own ([`standing`]). While it is another machine's, the
+//! agent runs on, not ready, and watches: a person who clears the field lets this machine take the name. Stopped in that
+//! state, its exit status is 3. A machine without a hardware id to trust writes nothing.
+//!
+//! **Time.** Periods run on monotonic clocks, and timestamps come from the API server's clock ([`clock`]).
+
+mod agent;
+mod arguments;
+mod client;
+mod clock;
+mod config;
+mod lease;
+mod log;
+mod metrics;
+mod observe;
+mod own;
+mod publish;
+mod serve;
+mod standing;
+mod state;
+mod supervisor;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use hatrack_discover::nvidia::probe;
+
+use crate::arguments::{Arguments, Command, Run};
+use crate::config::{Config, ConfigError};
+
+/// The exit status for every error.
+const ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(run) => start(*run),
+        Command::Check { file } => check(&file),
+        Command::Probe { watch } => return probe::run(watch),
+    };
+    done.unwrap_or_else(|error| {
+        let hint = error.downcast_ref::<ConfigError>().map(ConfigError::hint);
+        let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        _ = writeln!(std::io::stderr(), "error: {}{hint}", log::chain(error.as_ref()));
+        ExitCode::from(ERROR)
+    })
+}
+
+fn start(run: Run) -> anyhow::Result<ExitCode> {
+    log::begin(run.log_format);
+    let config = run.configuration()?;
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("failed to install the TLS implementation");
+    }
+    agent::run(config)
+}
+
+fn check(file: &std::path::Path) -> anyhow::Result<ExitCode> {
+    let config = Config::read(file, false)?.complete()?;
+    let text = toml::to_string(&config).context("failed to print the configuration")?;
+    std::io::stdout().write_all(text.as_bytes()).context("failed to print the configuration")?;
+    Ok(ExitCode::SUCCESS)
+}

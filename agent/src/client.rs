@@ -1,0 +1,164 @@
+//! The API server, spoken to as this node.
+//!
+//! Requests are made by hand over kube's transport and not through `kube::Api`, because what decides about a failure is
+//! partly in the headers: `Retry-After` says when to come back, `Date` what the time is.
+
+pub mod backoff;
+mod credentials;
+mod lines;
+pub mod outcome;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, header};
+use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use kube::client::Body;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use self::credentials::Credentials;
+pub use self::lines::Lines;
+use self::outcome::Failure;
+use crate::clock::Clock;
+use crate::config;
+use crate::metrics::Requests;
+
+/// Who writes, in `metadata.managedFields`.
+pub const FIELD_MANAGER: &str = "hatrack-agent";
+
+/// No object of ours comes near it; an answer above it is not read to its end.
+const MAX_ANSWER_BYTES: usize = 8 << 20;
+
+/// The API server, spoken to as this node.
+#[derive(Debug)]
+pub struct ApiServer {
+    credentials: Credentials,
+    timeout: Duration,
+    clock: Arc<Clock>,
+    requests: Requests,
+}
+
+/// How a request changes an object.
+#[derive(Debug, Clone, Copy)]
+pub enum Write {
+    /// Server-side apply: creates the object if it is absent.
+    Apply,
+    /// A JSON merge patch of an object that exists.
+    Merge,
+    /// A whole object, with its `resourceVersion`.
+    Replace,
+}
+
+impl ApiServer {
+    /// Nothing is read or connected yet: an agent starts without the API server and without its credentials.
+    pub fn new(access: &config::Api, clock: Arc<Clock>, requests: Requests) -> Self {
+        let timeout = access.request_timeout.get();
+        Self { credentials: Credentials::new(access.clone()), timeout, clock, requests }
+    }
+
+    /// Reads an object or a list.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = http::Request::get(path).body(Body::empty())?;
+        self.counted("get", self.answer(request)).await
+    }
+
+    /// Writes an object, and returns it as the API server then has it.
+    pub async fn write<T: DeserializeOwned>(&self, how: Write, path: &str, object: &Value) -> Result<T, Failure> {
+        let (verb, method, content_type) = match how {
+            Write::Apply => ("apply", Method::PATCH, "application/apply-patch+yaml"),
+            Write::Merge => ("merge", Method::PATCH, "application/merge-patch+json"),
+            Write::Replace => ("replace", Method::PUT, "application/json"),
+        };
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict"))
+            .header(header::CONTENT_TYPE, content_type)
+            .body(Body::from(object.to_string().into_bytes()))?;
+        self.counted(verb, self.answer(request)).await
+    }
+
+    /// Opens a watch: JSON lines until the API server ends it.
+    pub async fn watch(&self, path: &str) -> Result<Lines, Failure> {
+        let request = http::Request::get(path).body(Body::empty())?;
+        let opened = async { Ok(Lines::new(self.send(request).await?.into_body())) };
+        self.counted("watch", opened).await
+    }
+
+    /// Reads the credentials anew with the next request.
+    pub async fn reload(&self) {
+        self.credentials.forget().await;
+    }
+
+    async fn counted<T>(
+        &self,
+        verb: &'static str,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let result = match tokio::time::timeout(self.timeout, request).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout(self.timeout)),
+        };
+        self.requests.count(verb, result.as_ref().err());
+        if let Err(Failure::Unauthorized { .. }) = &result {
+            self.credentials.forget().await;
+        }
+        result
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: http::Request<Body>) -> Result<T, Failure> {
+        let body = read(self.send(request).await?.into_body()).await?;
+        serde_json::from_slice(&body).map_err(Failure::Unintelligible)
+    }
+
+    /// Sends a request; an answer that is no success is a failure.
+    async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Failure> {
+        let client = self.credentials.client().await?;
+        let response = client.send(request).await.map_err(Failure::unreachable)?;
+        if let Some(date) = date(response.headers()) {
+            self.clock.heard(date);
+        }
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let retry_after = retry_after(response.headers());
+        Err(Failure::of_answer(status, retry_after, &read(response.into_body()).await?))
+    }
+}
+
+async fn read(body: Body) -> Result<bytes::Bytes, Failure> {
+    let collected = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(Failure::Broken)?;
+    Ok(collected.to_bytes())
+}
+
+/// `Date` (RFC 9110, 6.6.1) in the form that RFC 2822 has, too.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    DateTimeParser::new().parse_timestamp(text).ok()
+}
+
+/// `Retry-After` (RFC 9110, 10.2.3); the API server writes seconds.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read() {
+        let mut headers = HeaderMap::new();
+        assert_eq!((date(&headers), retry_after(&headers)), (None, None));
+        headers.insert(header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        headers.insert(header::RETRY_AFTER, "3".parse().unwrap());
+        assert_eq!(date(&headers), Some("1994-11-06T08:49:37Z".parse().unwrap()));
+        assert_eq!(retry_after(&headers), Some(Duration::from_secs(3)));
+        headers.insert(header::RETRY_AFTER, "soon".parse().unwrap());
+        assert_eq!(retry_after(&headers), None);
+    }
+}

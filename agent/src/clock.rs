@@ -1,0 +1,97 @@
+//! Time: what has passed, and what the time is.
+//!
+//! What has passed is counted on `CLOCK_BOOTTIME`, which goes on through suspend and which nobody sets. What the time *is*
+//! comes from the API server's `Date` header once there was an answer: a machine without a battery-backed clock believes
+//! anything at boot, and its wall clock jumps when it learns better. Timestamps that the agent writes do not jump with it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use nix::time::{ClockId, clock_gettime};
+
+/// A server's clock may be set, too: an estimate that is off by more than this is dropped. `Date` has whole seconds.
+const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
+
+/// Time since boot, suspend included (`clock_gettime(2)`, `CLOCK_BOOTTIME`).
+pub fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The time as the API server sees it.
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// When this machine was booted, by the API server's clock.
+    booted: Mutex<Option<Timestamp>>,
+}
+
+impl Clock {
+    /// Takes note of a `Date` header that has just been received.
+    pub fn heard(&self, date: Timestamp) {
+        self.heard_at(date, since_boot());
+    }
+
+    /// The time: the API server's, or the wall clock's before the first answer.
+    pub fn now(&self) -> Timestamp {
+        self.at(since_boot()).unwrap_or_else(Timestamp::now)
+    }
+
+    /// How far this machine's wall clock is ahead of the API server's; absent before the first answer.
+    pub fn skew(&self) -> Option<SignedDuration> {
+        self.at(since_boot()).map(|server| Timestamp::now().duration_since(server))
+    }
+
+    /// Whole seconds are cut off, so an estimate is never ahead: the latest one is the best.
+    fn heard_at(&self, date: Timestamp, elapsed: Duration) {
+        let Some(estimate) = shift(date, elapsed, Timestamp::checked_sub) else { return };
+        let mut booted = self.booted.lock().unwrap_or_else(PoisonError::into_inner);
+        let better = booted.is_none_or(|known| estimate > known || known.duration_since(estimate) > TOLERANCE);
+        if better {
+            *booted = Some(estimate);
+        }
+    }
+
+    fn at(&self, elapsed: Duration) -> Option<Timestamp> {
+        let booted = *self.booted.lock().unwrap_or_else(PoisonError::into_inner);
+        shift(booted?, elapsed, Timestamp::checked_add)
+    }
+}
+
+type Shifted = Result<Timestamp, jiff::Error>;
+
+fn shift(time: Timestamp, by: Duration, direction: impl Fn(Timestamp, SignedDuration) -> Shifted) -> Option<Timestamp> {
+    direction(time, SignedDuration::try_from(by).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn at(clock: &Clock, milliseconds: u64) -> Timestamp {
+        clock.at(Duration::from_millis(milliseconds)).unwrap()
+    }
+
+    #[test]
+    fn the_time_goes_on_between_answers_and_never_back() {
+        let clock = Clock::default();
+        assert_eq!(clock.at(Duration::ZERO), None);
+        clock.heard_at(time("2026-01-01T00:00:10Z"), Duration::from_secs(1));
+        assert_eq!(at(&clock, 1_500), time("2026-01-01T00:00:10.5Z"));
+        clock.heard_at(time("2026-01-01T00:00:10Z"), Duration::from_millis(1_900));
+        assert_eq!(at(&clock, 1_900), time("2026-01-01T00:00:10.9Z"), "a cut-off second is no step back");
+        clock.heard_at(time("2026-01-01T00:00:12Z"), Duration::from_millis(2_500));
+        assert_eq!(at(&clock, 2_500), time("2026-01-01T00:00:12Z"), "the nearer estimate counts");
+    }
+
+    #[test]
+    fn a_server_whose_clock_was_set_back_is_followed() {
+        let clock = Clock::default();
+        clock.heard_at(time("2026-01-01T01:00:00Z"), Duration::ZERO);
+        clock.heard_at(time("2026-01-01T00:00:00Z"), Duration::from_secs(1));
+        assert_eq!(at(&clock, 1_000), time("2026-01-01T00:00:00Z"));
+    }
+}

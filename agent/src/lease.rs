@@ -1,0 +1,209 @@
+//! Shows the node alive.
+//!
+//! * In: the newest version of the object ([`crate::own::Own`]) and the newest [`Observation`], which together say whether the Lease is
+//!   this machine's to renew. Nothing else: a status that is refused does not end a Lease.
+//! * Out: the last renewal that was accepted ([`Renewal`]), on the boot-time clock.
+//!
+//! The Lease is renewed by PUT with its `resourceVersion`, so that a renewal that was overtaken is refused.
+//! `leaseTransitions` is the operator's and is taken over as it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hatrack_api::SYSTEM_NAMESPACE;
+use hatrack_api::cluster_node::NodeLease;
+use k8s_openapi::api::coordination::v1::LeaseSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::client::backoff::Backoff;
+use crate::client::outcome::Failure;
+use crate::client::{ApiServer, Write};
+use crate::clock::{Clock, since_boot};
+use crate::config::{self, Config};
+use crate::log::{Trouble, chain};
+use crate::observe::Observation;
+use crate::own::Seen;
+use crate::standing::Standing;
+
+/// What is known of the Lease.
+#[derive(Debug, Clone, Default)]
+pub struct Renewal {
+    /// The last renewal that was accepted.
+    pub accepted: Option<Accepted>,
+    /// Why the last attempt failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// A renewal that the API server accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// When it was sent, as time since boot: the Lease is known to be ours from then on, not from the answer.
+    pub sent: Duration,
+    /// The operator's fence: it has grown when the operator gave this node's hats away.
+    pub transitions: i32,
+}
+
+/// What decides whether the Lease is this machine's to renew.
+pub struct Inputs {
+    /// The object.
+    pub own: watch::Receiver<Seen>,
+    /// The machine.
+    pub observations: watch::Receiver<Option<Arc<Observation>>>,
+}
+
+/// Renews the Lease.
+pub struct Keeper {
+    inputs: Inputs,
+    server: Arc<ApiServer>,
+    clock: Arc<Clock>,
+    renewals: watch::Sender<Renewal>,
+    name: String,
+    timing: config::Lease,
+    known: Option<NodeLease>,
+    backoff: Backoff,
+    trouble: Trouble,
+}
+
+impl Keeper {
+    /// The keeper of the configured node's Lease.
+    pub fn new(
+        config: &Config,
+        inputs: Inputs,
+        server: Arc<ApiServer>,
+        clock: Arc<Clock>,
+        renewals: watch::Sender<Renewal>,
+    ) -> Self {
+        Self {
+            inputs,
+            server,
+            clock,
+            renewals,
+            name: config.name.clone(),
+            timing: config.lease,
+            known: None,
+            backoff: Backoff::new(config.backoff),
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Runs without end.
+    pub async fn run(mut self) {
+        loop {
+            let holder = self.holder().await;
+            let due = Instant::now() + self.timing.period.get();
+            let sent = since_boot();
+            match self.renew(&holder).await {
+                Ok(transitions) => {
+                    self.accepted(Accepted { sent, transitions });
+                    sleep_until(due).await;
+                }
+                Err(failure) => {
+                    let wait = self.failed(&failure).min(self.timing.period.get());
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the object is this machine's, and returns its hardware id.
+    async fn holder(&mut self) -> String {
+        let Inputs { own, observations } = &mut self.inputs;
+        loop {
+            let ours = observations.borrow_and_update().as_ref().and_then(|seen| seen.inventory().hardware_id.clone());
+            let standing = Standing::of(&own.borrow_and_update(), ours.as_deref());
+            if let (Standing::Ours, Some(ours)) = (standing, ours) {
+                return ours;
+            }
+            tokio::select! {
+                Ok(()) = observations.changed() => {}
+                Ok(()) = own.changed() => {}
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Renews the Lease, or makes it, and returns the operator's fence.
+    async fn renew(&mut self, holder: &str) -> Result<i32, Failure> {
+        if self.known.is_none() {
+            self.known = self.read().await?;
+        }
+        let written: NodeLease = match &self.known {
+            Some(lease) => {
+                let lease = json!(self.renewed(lease, holder));
+                self.server.write(Write::Replace, &self.path(), &lease).await?
+            }
+            None => self.server.write(Write::Apply, &self.path(), &self.fresh(holder)).await?,
+        };
+        let transitions = written.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
+        self.known = Some(without_managers(written));
+        Ok(transitions)
+    }
+
+    async fn read(&self) -> Result<Option<NodeLease>, Failure> {
+        match self.server.get(&self.path()).await {
+            Ok(lease) => Ok(Some(without_managers(lease))),
+            Err(Failure::NotFound { kind, .. }) if kind != "namespaces" => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn renewed(&self, lease: &NodeLease, holder: &str) -> NodeLease {
+        let now = MicroTime(self.clock.now());
+        let before = lease.spec.clone().unwrap_or_default();
+        let held = before.holder_identity.as_deref() == Some(holder);
+        let spec = LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            acquire_time: if held { before.acquire_time.clone() } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_duration_seconds: Some(self.seconds()),
+            ..before
+        };
+        NodeLease { spec: Some(spec), ..lease.clone() }
+    }
+
+    /// By server-side apply: a node may create objects of its own name, and the name of a POST is not in its path.
+    fn fresh(&self, holder: &str) -> serde_json::Value {
+        let lease = self.renewed(&NodeLease::default(), holder);
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": self.name, "namespace": SYSTEM_NAMESPACE}, "spec": lease.spec,
+        })
+    }
+
+    fn seconds(&self) -> i32 {
+        i32::try_from(self.timing.duration.get().as_secs()).unwrap_or(i32::MAX).max(1)
+    }
+
+    fn path(&self) -> String {
+        format!("/apis/coordination.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/leases/{}", self.name)
+    }
+
+    fn accepted(&mut self, accepted: Accepted) {
+        self.backoff.reset();
+        self.trouble.log_end("the Lease is renewed again");
+        let before = self.renewals.borrow().accepted;
+        if before.is_some_and(|before| before.transitions != accepted.transitions) {
+            tracing::warn!(transitions = accepted.transitions, "the operator had given this node up meanwhile");
+        }
+        self.renewals.send_replace(Renewal { accepted: Some(accepted), failure: None });
+    }
+
+    /// What is known of the Lease may be what was wrong: it is read anew.
+    fn failed(&mut self, failure: &Failure) -> Duration {
+        if failure.is_about_content() {
+            self.known = None;
+        }
+        self.trouble.log("the Lease cannot be renewed", failure, failure.hint());
+        self.renewals.send_modify(|renewal| renewal.failure = Some(chain(failure)));
+        self.backoff.after(failure)
+    }
+}
+
+/// A PUT without them leaves them to the API server.
+fn without_managers(mut lease: NodeLease) -> NodeLease {
+    lease.metadata.managed_fields = None;
+    lease
+}

@@ -1,0 +1,166 @@
+//! What the agent says.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::io;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, or for the journal, which adds time and priority itself.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Begins to log to standard error. `RUST_LOG` chooses what, `info` if it is not set.
+pub fn begin(format: Format) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    match format {
+        Format::Json => builder.json().flatten_event(true).init(),
+        Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => builder.without_time().with_ansi(false).init(),
+        Format::Text => {
+            let colour = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+            builder.with_timer(time::uptime()).with_ansi(colour).init();
+        }
+    }
+}
+
+/// An error and its sources in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let sentence = source.to_string();
+        if !text.ends_with(&sentence) {
+            _ = write!(text, ": {sentence}");
+        }
+        next = source.source();
+    }
+    text
+}
+
+/// First silence after a failure has been logged; the following ones are longer.
+const SILENCE: Duration = Duration::from_mins(1);
+
+const LONGEST_SILENCE: Duration = Duration::from_hours(1);
+
+/// A failure that goes on is logged when it begins, then at growing intervals with its count, and when it has ended.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    current: Option<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    what: String,
+    began: Instant,
+    count: u64,
+    silence: Duration,
+    quiet_until: Instant,
+}
+
+/// What is worth a log line.
+#[derive(Debug, PartialEq, Eq)]
+enum Worth {
+    /// It is new.
+    New,
+    /// It goes on: how often so far.
+    GoesOn(u64),
+    /// It has been said.
+    Nothing,
+}
+
+impl Trouble {
+    /// It failed: logs that, if it is worth a line. `what` is a sentence on what did not work.
+    pub fn log(&mut self, what: &str, error: &dyn Error, hint: Option<&str>) {
+        let error = chain(error);
+        match self.met(&error) {
+            Worth::New => tracing::warn!(error, hint, "{what}"),
+            Worth::GoesOn(count) => tracing::warn!(error, hint, count, "{what}, still"),
+            Worth::Nothing => {}
+        }
+    }
+
+    /// It works: logs that, if it had not.
+    pub fn log_end(&mut self, what: &str) {
+        if let Some((length, failures)) = self.over() {
+            tracing::info!(failures, after = ?length, "{what}");
+        }
+    }
+
+    /// It failed, with these words. Says whether that is worth a line.
+    fn met(&mut self, what: &str) -> Worth {
+        self.met_at(what, Instant::now())
+    }
+
+    fn met_at(&mut self, what: &str, now: Instant) -> Worth {
+        match &mut self.current {
+            Some(current) if current.what == what => {
+                current.count += 1;
+                if now < current.quiet_until {
+                    return Worth::Nothing;
+                }
+                current.silence = (current.silence * 2).min(LONGEST_SILENCE);
+                current.quiet_until = now + current.silence;
+                Worth::GoesOn(current.count)
+            }
+            _ => {
+                let what = what.to_owned();
+                self.current =
+                    Some(Current { what, began: now, count: 1, silence: SILENCE, quiet_until: now + SILENCE });
+                Worth::New
+            }
+        }
+    }
+
+    /// It works. Returns how long it had not, and how often it had failed, when there is something to say.
+    fn over(&mut self) -> Option<(Duration, u64)> {
+        self.current.take().map(|current| (current.began.elapsed(), current.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_failure_is_said_at_growing_intervals() {
+        let mut trouble = Trouble::default();
+        let start = Instant::now();
+        let mut said = Vec::new();
+        for second in 0..600 {
+            match trouble.met_at("refused", start + Duration::from_secs(second)) {
+                Worth::Nothing => {}
+                worth => said.push((second, worth)),
+            }
+        }
+        assert_eq!(
+            said,
+            [(0, Worth::New), (60, Worth::GoesOn(61)), (180, Worth::GoesOn(181)), (420, Worth::GoesOn(421))]
+        );
+        assert_eq!(trouble.met("timed out"), Worth::New);
+        assert_eq!(trouble.over().map(|(_, count)| count), Some(1));
+        assert!(trouble.over().is_none());
+    }
+
+    #[test]
+    fn a_chain_does_not_repeat_itself() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Link {
+            text: &'static str,
+            #[source]
+            source: Option<Box<Link>>,
+        }
+        let link = |text, source: Option<Link>| Link { text, source: source.map(Box::new) };
+        let error = link("a failed", Some(link("b: c", Some(link("c", None)))));
+        assert_eq!(chain(&error), "a failed: b: c");
+    }
+}

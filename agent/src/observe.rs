@@ -1,0 +1,243 @@
+//! What the machine has, kept true.
+//!
+//! * In: hotplug events, the answers of NVML and of the adb server, SIGHUP, the time.
+//! * Out: the newest [`Observation`], and what the observer is doing ([`Activity`]).
+//!
+//! An event says that it is time to look, not what to believe. The first one is served at once; those that come while a look
+//! is going on or has just ended are served together by the next. Looking reads files of sysfs, which a driver can hold up,
+//! so it has a thread of its own.
+
+mod rhythm;
+mod sources;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hatrack_api::cluster_node::{Attribute, Device, DeviceClass, attribute};
+use hatrack_discover::inventory::{self, Answers, Facts, Inventory};
+use hatrack_discover::names::Names;
+use hatrack_discover::nvidia;
+use hatrack_discover::phone::adb;
+use hatrack_discover::root::Root;
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use self::rhythm::Rhythm;
+use self::sources::Sources;
+use crate::config::{Config, Discovery, NvmlMode};
+use crate::metrics::Looks;
+use crate::own::{Own, Seen};
+use crate::state::State;
+
+/// How long the first look waits for the ClusterNode when there is no state file to take names of devices from.
+const NAMES_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What asks for the first look.
+const START: &str = "start";
+
+/// What the machine has, as it was seen at one moment.
+#[derive(Debug)]
+pub struct Observation {
+    /// What was seen, and the names that devices have had.
+    pub state: State,
+    /// Who has been asked and has not answered yet since the start: what it would tell is missing here.
+    pub awaited: Vec<&'static str>,
+}
+
+impl Observation {
+    /// What was seen.
+    pub fn inventory(&self) -> &Inventory {
+        &self.state.inventory
+    }
+}
+
+/// What the observer is doing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Activity {
+    /// Since when a look is going on.
+    pub looking_since: Option<Instant>,
+}
+
+/// Where the observer's results go.
+#[derive(Debug)]
+pub struct Outputs {
+    /// The newest observation; `None` before the first.
+    pub observations: watch::Sender<Option<Arc<Observation>>>,
+    /// What the observer is doing.
+    pub activity: watch::Sender<Activity>,
+    /// Counts looks.
+    pub looks: Looks,
+}
+
+/// Keeps the newest [`Observation`] true.
+pub struct Observer {
+    root: Arc<Root>,
+    timing: Discovery,
+    nvml_mode: NvmlMode,
+    sources: Sources,
+    names: Names,
+    previous: Option<Inventory>,
+    own: Own,
+    outputs: Outputs,
+}
+
+impl Observer {
+    /// `kept` is what the state file had; `nudge` makes the observer look at once.
+    pub fn new(config: &Config, kept: Option<State>, own: Own, nudge: Arc<Notify>, outputs: Outputs) -> Self {
+        let root = Arc::new(Root::at(&config.root));
+        let sources = Sources::open(config, &root, nudge);
+        let (names, previous) = kept.map(|state| (state.names, state.inventory)).unzip();
+        Self {
+            root,
+            timing: config.discovery,
+            nvml_mode: config.nvml.mode,
+            sources,
+            names: names.unwrap_or_default(),
+            previous,
+            own,
+            outputs,
+        }
+    }
+
+    /// Runs without end.
+    pub async fn run(mut self) {
+        let mut rhythm = Rhythm::new(self.timing.coalesce.get());
+        self.first_look().await;
+        loop {
+            rhythm.looked(Instant::now());
+            let cause = self.sources.next(self.timing.full_pass.get()).await;
+            sleep(rhythm.wait(Instant::now())).await;
+            self.look(cause, None).await;
+        }
+    }
+
+    /// Without a state file the names of devices are those that the ClusterNode shows. It is read while the first look goes on.
+    async fn first_look(&mut self) {
+        if self.previous.is_some() {
+            return self.look(START, None).await;
+        }
+        let facts = spawn_blocking({
+            let root = Arc::clone(&self.root);
+            move || inventory::look(&root)
+        });
+        let mut own = self.own.subscribe();
+        let read = own.wait_for(|seen| !matches!(seen, Seen::Unread));
+        if let Ok(Ok(seen)) = timeout(NAMES_DEADLINE, read).await
+            && let Seen::Present(node) = &*seen
+        {
+            let devices = node.status.as_ref().and_then(|status| status.devices.as_deref());
+            self.names.adopt(Names::of_devices(devices.unwrap_or_default()));
+        }
+        self.look(START, facts.await.ok()).await;
+    }
+
+    /// Looks, unless `facts` are given, and puts them together with the answers.
+    async fn look(&mut self, cause: &'static str, facts: Option<Facts>) {
+        let began = Instant::now();
+        self.outputs.activity.send_replace(Activity { looking_since: Some(began) });
+        let (root, answers) = (Arc::clone(&self.root), self.sources.answers());
+        let (mut names, previous) = (self.names.clone(), self.previous.clone());
+        let composed = spawn_blocking(move || {
+            let facts = facts.unwrap_or_else(|| inventory::look(&root));
+            let inventory = Inventory::compose(&root, facts, &answers, &mut names, previous.as_ref());
+            (inventory, names, answers)
+        });
+        match composed.await {
+            Ok((inventory, names, answers)) => self.publish(inventory, names, &answers),
+            Err(error) => tracing::error!(%error, "looking at the machine failed: what was last seen stands"),
+        }
+        self.outputs.activity.send_replace(Activity::default());
+        self.outputs.looks.ended(cause, began.elapsed());
+    }
+
+    fn publish(&mut self, mut inventory: Inventory, names: Names, answers: &Answers) {
+        keep_hardware_id(&mut inventory, self.previous.as_ref());
+        let has_nvidia = self.nvml_mode == NvmlMode::Auto && inventory.devices.iter().any(is_nvidia);
+        if has_nvidia {
+            self.sources.ask_nvml();
+        }
+        let awaited = awaited(answers, has_nvidia);
+        self.names.clone_from(&names);
+        self.previous = Some(inventory.clone());
+        let fresh = Observation { state: State { names, inventory }, awaited };
+        self.outputs.observations.send_if_modified(|last| {
+            let same = last.as_ref().is_some_and(|last| last.state == fresh.state && last.awaited == fresh.awaited);
+            if !same {
+                *last = Some(Arc::new(fresh));
+            }
+            !same
+        });
+    }
+}
+
+/// A hardware id that was read earlier in this same boot stands when it cannot be read now: the machine cannot have become
+/// another one. After a reboot it can have: its disk may be in another machine.
+fn keep_hardware_id(inventory: &mut Inventory, previous: Option<&Inventory>) {
+    let boot = &inventory.identity.boot_id;
+    if inventory.hardware_id.is_none()
+        && let Some(previous) = previous
+        && boot.is_some()
+        && *boot == previous.identity.boot_id
+    {
+        inventory.hardware_id.clone_from(&previous.hardware_id);
+    }
+}
+
+fn is_nvidia(device: &Device) -> bool {
+    let maker = device.attributes.get(attribute::VENDOR);
+    device.class == DeviceClass::Gpu && matches!(maker, Some(Attribute::String(maker)) if maker == "nvidia")
+}
+
+/// A phone that adb can use and that has not told of itself yet is awaited, too.
+fn awaited(answers: &Answers, has_nvidia: bool) -> Vec<&'static str> {
+    let phone_is_silent = |phone: &adb::Transport| phone.state == adb::State::Device && phone.told.is_none();
+    let adb = match &answers.adb {
+        adb::View::Pending => true,
+        adb::View::Listed(phones) => phones.iter().any(phone_is_silent),
+        adb::View::NotAsked | adb::View::Unreachable(_) => false,
+    };
+    let nvml = has_nvidia && answers.nvml == nvidia::View::Pending;
+    [("NVML", nvml), ("the adb server", adb)].into_iter().filter_map(|(who, waits)| waits.then_some(who)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inventory(hardware_id: Option<&str>, boot_id: Option<&str>) -> Inventory {
+        let mut inventory = Inventory { hardware_id: hardware_id.map(str::to_owned), ..Inventory::default() };
+        inventory.identity.boot_id = boot_id.map(str::to_owned);
+        inventory
+    }
+
+    #[test]
+    fn a_hardware_id_outlives_a_failed_reading_but_no_reboot() {
+        for (now, before, kept) in [
+            (inventory(None, Some("boot")), inventory(Some("a"), Some("boot")), Some("a")),
+            (inventory(Some("b"), Some("boot")), inventory(Some("a"), Some("boot")), Some("b")),
+            (inventory(None, Some("boot")), inventory(Some("a"), Some("earlier boot")), None),
+            (inventory(None, None), inventory(Some("a"), None), None),
+        ] {
+            let mut now = now;
+            keep_hardware_id(&mut now, Some(&before));
+            assert_eq!(now.hardware_id.as_deref(), kept, "{before:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_not_answered_is_awaited() {
+        let mut answers = Answers::default();
+        assert!(awaited(&answers, false).is_empty());
+        assert_eq!(awaited(&answers, true), ["NVML"]);
+        answers.nvml = nvidia::View::Report(nvidia::Report::default());
+        assert!(awaited(&answers, true).is_empty());
+        answers.adb = adb::View::Pending;
+        assert_eq!(awaited(&answers, true), ["the adb server"]);
+        let phone = adb::Transport { state: adb::State::Device, ..adb::Transport::default() };
+        answers.adb = adb::View::Listed(vec![phone.clone()]);
+        assert_eq!(awaited(&answers, true), ["the adb server"]);
+        answers.adb = adb::View::Listed(vec![adb::Transport { told: Some(adb::Properties::default()), ..phone }]);
+        assert!(awaited(&answers, true).is_empty());
+    }
+}

@@ -1,0 +1,171 @@
+//! What is kept over restarts: the names of devices and the last inventory.
+//!
+//! * In: the newest [`Observation`]. Out: whether the file could be written.
+//!
+//! A state file that cannot be written stops nothing: the object is the cluster's copy of the same facts, and names can be
+//! recovered from it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hatrack_discover::inventory::Inventory;
+use hatrack_discover::names::Names;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::log::Trouble;
+use crate::observe::Observation;
+
+const FILE_NAME: &str = "state.json";
+
+/// What is kept over restarts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The names that devices have had.
+    pub names: Names,
+    /// What was last seen.
+    pub inventory: Inventory,
+}
+
+/// The file that holds it.
+#[derive(Debug, Clone)]
+pub struct StateFile {
+    folder: PathBuf,
+}
+
+impl StateFile {
+    /// The state file of a folder.
+    pub fn of(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join(FILE_NAME)
+    }
+
+    /// What was kept; `None` at the first start. A file that cannot be understood is set aside as `state.json.corrupt`.
+    pub fn load(&self) -> Option<State> {
+        let path = self.path();
+        let read = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error),
+        };
+        let error = match read {
+            Ok(state) => return Some(state),
+            Err(error) => error,
+        };
+        let aside = path.with_extension("json.corrupt");
+        let kept = fs::rename(&path, &aside).is_ok();
+        tracing::error!(
+            file = %path.display(), %error, kept_as = kept.then(|| aside.display().to_string()),
+            "the state file cannot be used: names of devices are taken from the ClusterNode, or chosen anew"
+        );
+        None
+    }
+
+    /// Replaces the file as a whole: after a crash it holds either the old state or the new one.
+    pub fn save(&self, state: &State) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        let path = self.path();
+        let fresh = path.with_extension("json.new");
+        let result = write_through(&fresh, state).and_then(|()| fs::rename(&fresh, &path));
+        if result.is_err() {
+            _ = fs::remove_file(&fresh);
+        }
+        result?;
+        File::open(&self.folder)?.sync_all()
+    }
+}
+
+fn write_through(path: &Path, state: &State) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(&serde_json::to_vec(state)?)?;
+    file.sync_all()
+}
+
+/// Whether the newest state is on disk.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    /// Why not, when it is not.
+    pub failure: Option<String>,
+}
+
+/// Keeps the file true, until there are no more observations. While it cannot be written, the newest state is tried again
+/// after `retry`.
+pub async fn keep(
+    file: StateFile,
+    mut observations: watch::Receiver<Option<Arc<Observation>>>,
+    retry: Duration,
+    kept: watch::Sender<Kept>,
+) {
+    let mut trouble = Trouble::default();
+    loop {
+        let failing = kept.borrow().failure.is_some();
+        let changed = observations.changed();
+        let ended =
+            if failing { timeout(retry, changed).await.is_ok_and(|r| r.is_err()) } else { changed.await.is_err() };
+        if ended {
+            return;
+        }
+        let Some(observation) = observations.borrow_and_update().clone() else { continue };
+        let target = file.clone();
+        let saved = spawn_blocking(move || target.save(&observation.state)).await;
+        match saved.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(()) => {
+                trouble.log_end("the state file can be written again");
+                kept.send_replace(Kept::default());
+            }
+            Err(error) => {
+                let hint = "free space in the folder, or make it writable; registration goes on without it";
+                trouble.log("the state file cannot be written", &error, Some(hint));
+                kept.send_replace(Kept { failure: Some(error.to_string()) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn state(hostname: &str) -> State {
+        let mut state = State::default();
+        hostname.clone_into(&mut state.inventory.identity.hostname);
+        state
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_only_ours_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::of(&folder.path().join("not/there/yet"));
+        assert_eq!(file.load(), None);
+        file.save(&state("a")).unwrap();
+        file.save(&state("b")).unwrap();
+        assert_eq!(file.load(), Some(state("b")));
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&file.folder).unwrap().count(), 1, "no scratch file stays");
+    }
+
+    #[test]
+    fn a_file_that_is_cut_anywhere_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::of(folder.path());
+        file.save(&state("a")).unwrap();
+        let whole = fs::read(file.path()).unwrap();
+        for length in 0..whole.len() {
+            fs::write(file.path(), &whole[..length]).unwrap();
+            assert_eq!(file.load(), None, "{length} bytes");
+            assert!(!file.path().exists());
+            assert_eq!(fs::read(folder.path().join("state.json.corrupt")).unwrap(), &whole[..length]);
+        }
+    }
+}
