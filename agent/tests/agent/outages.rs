@@ -1,0 +1,141 @@
+//! The API server is away, slow, busy or half there.
+
+use std::time::Duration;
+
+use hatrack_testbed::{Matcher, Response};
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::cluster::{Bench, system_name};
+use crate::soon;
+
+const MACHINE: &str = "server-8gpu";
+
+fn writes() -> Matcher {
+    Matcher::new(Method::PATCH, "/clusternodes/")
+}
+
+fn status_writes() -> Matcher {
+    Matcher::new(Method::PATCH, "/status")
+}
+
+#[tokio::test]
+async fn it_starts_without_the_api_and_registers_when_it_comes() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    proxy.cut().await;
+    let agent = bench.through(&proxy).start();
+    agent.not_ready("has not been read yet").await;
+    agent.says("the API server cannot be reached").await;
+    proxy.restore().unwrap();
+    agent.ready().await;
+    assert_eq!(bench.node().await.status.unwrap().devices.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn after_an_outage_the_newest_state_goes_out_and_no_older_one() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let agent = bench.through(&proxy).start();
+    agent.ready().await;
+    proxy.cut().await;
+    let mut looks = 0.0;
+    for name in ["Lost 1", "Lost 2", "Lost 3"] {
+        bench.rename_system(name);
+        agent.look_again();
+        agent.looked(looks + 1.0).await;
+        looks += 1.0;
+    }
+    agent.not_ready("cannot be reached").await;
+    bench.rename_system("Found");
+    agent.look_again();
+    agent.looked(looks + 1.0).await;
+    proxy.clear();
+    proxy.restore().unwrap();
+    bench.node_until("the newest name", |node| system_name(node) == Some("Found")).await;
+    agent.ready().await;
+    let written: Vec<_> = proxy.requests().into_iter().filter(|request| request.path.ends_with("/status")).collect();
+    assert_eq!(written.len(), 1, "{written:#?}");
+}
+
+#[tokio::test]
+async fn a_stalled_connection_is_given_up() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let agent = bench.through(&proxy).start();
+    agent.ready().await;
+    proxy.stall();
+    agent.not_ready("did not answer within 2s").await;
+    proxy.restore().unwrap();
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn server_errors_are_tried_again() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    proxy.answer(writes(), Response::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "etcd is away"), 3);
+    let agent = bench.through(&proxy).start();
+    agent.says("500 Internal Server Error: etcd is away").await;
+    agent.ready().await;
+    let failed = agent.metric("hatrack_agent_api_requests_total{verb=\"apply\",outcome=\"server_error\"}").await;
+    assert!((failed - 3.0).abs() < f64::EPSILON, "{failed}");
+    assert_eq!(agent.count("this machine's state cannot be written to its ClusterNode"), 1, "said once");
+}
+
+#[tokio::test]
+async fn a_busy_server_says_when_to_come_back() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let busy =
+        Response::failure(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "slow down").header("Retry-After", "1");
+    proxy.answer(writes(), busy, 1);
+    let agent = bench.through(&proxy).start();
+    agent.ready().await;
+    let attempts = proxy.requests().into_iter().filter(|request| request.method == Method::PATCH);
+    let attempts: Vec<_> = attempts.filter(|request| request.path.contains("/clusternodes/")).collect();
+    assert_eq!(attempts[0].status, Some(StatusCode::TOO_MANY_REQUESTS));
+    let waited = attempts[1].received.duration_since(attempts[0].received).unwrap();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+}
+
+#[tokio::test]
+async fn a_watch_that_goes_stale_is_replaced() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let mut setup = bench.through(&proxy);
+    setup.api("watch-silence", "300ms");
+    let agent = setup.start();
+    agent.ready().await;
+    proxy.stale_watches();
+    bench.patch(json!({"spec": {"expects": {"gpus": 9}}})).await;
+    let seen = |node: &hatrack_api::ClusterNode| node.status.as_ref().unwrap().observed_generation == Some(2);
+    bench.node_until("the change that the watch did not bring", seen).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_refused_as_too_old_begins_anew() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let gone = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"reason":"Expired","message":"too old"}}"#;
+    proxy.answer(Matcher::watch(), Response::new(StatusCode::OK, format!("{gone}\n")), 1);
+    proxy.answer(Matcher::watch(), Response::failure(StatusCode::GONE, "Expired", "too old resource version"), 1);
+    let agent = bench.through(&proxy).start();
+    agent.ready().await;
+    soon("a third watch", proxy.received(&Matcher::watch(), 3)).await;
+    bench.patch(json!({"spec": {"expects": {"gpus": 9}}})).await;
+    let seen = |node: &hatrack_api::ClusterNode| node.status.as_ref().unwrap().observed_generation == Some(2);
+    bench.node_until("the change", seen).await;
+}
+
+#[tokio::test]
+async fn a_status_that_is_refused_for_its_version_is_written_anew() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let outdated = Response::failure(StatusCode::CONFLICT, "Conflict", "the object has been modified");
+    proxy.answer(status_writes(), outdated, 2);
+    let agent = bench.through(&proxy).start();
+    agent.ready().await;
+    let failed = agent.metric("hatrack_agent_api_requests_total{verb=\"apply\",outcome=\"outdated\"}").await;
+    assert!((failed - 2.0).abs() < f64::EPSILON, "{failed}");
+}

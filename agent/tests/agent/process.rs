@@ -1,0 +1,108 @@
+//! The program as a shell and a service manager see it.
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Output};
+
+use nix::sys::signal::Signal;
+
+use crate::program::{PROGRAM, Setup};
+use crate::soon;
+
+fn check(text: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agent.toml");
+    std::fs::write(&file, text).unwrap();
+    Command::new(PROGRAM).arg("check").arg(file).output().unwrap()
+}
+
+#[test]
+fn a_good_file_is_printed_as_it_is_understood() {
+    let output = check("name = \"gpu-1\"\nclass = \"gpu-worker\"\n[lease]\nperiod = \"5s\"\n");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    for line in ["name = \"gpu-1\"", "class = \"gpu-worker\"", "period = \"5s\"", "duration = \"40s\""] {
+        assert!(text.lines().any(|found| found == line), "no `{line}` in:\n{text}");
+    }
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_its_place_and_a_hint() {
+    for (text, place, hint) in [
+        ("class = \"worker\"\nclas = 1\n", "line 2, column 1", "correct that line"),
+        ("name = \"a\"\nclass = \"gpu\"\n", "line 2, column 9", "correct that line"),
+        ("name = \"a\"\n", "class of this machine is not set", "HATRACK_CLASS"),
+        ("name = \"A b\"\nclass = \"worker\"\n", "is no DNS label", "HATRACK_NAME"),
+    ] {
+        let output = check(text);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(error.contains(place) && error.contains("hint: ") && error.contains(hint), "{text}\n{error}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_is_named_has_to_be_there() {
+    let output = Command::new(PROGRAM).args(["run", "--config", "/nowhere/agent.toml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("failed to read `/nowhere/agent.toml`: No such file"), "{error}");
+}
+
+#[tokio::test]
+async fn the_service_manager_hears_of_readiness_life_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = hatrack_fixtures::machine("server-8gpu").unwrap();
+    let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    manager.set_read_timeout(Some(crate::PATIENCE)).unwrap();
+    let heard = move |wanted: &'static str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = manager.recv(&mut buffer).expect(wanted);
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if text.contains(wanted) {
+                return text;
+            }
+        }
+    };
+    let mut setup = Setup::new("unreachable", machine.path(), folder.path());
+    setup.kubeconfig(&folder.path().join("no-kubeconfig"));
+    setup.environment = vec![
+        ("NOTIFY_SOCKET", folder.path().join("notify").display().to_string()),
+        ("WATCHDOG_USEC", "200000".to_owned()),
+    ];
+    let agent = setup.start();
+    // Without an API server: readiness is the first look.
+    let heard = tokio::task::spawn_blocking(move || {
+        heard("READY=1");
+        assert!(heard("STATUS=").contains("not registered"));
+        for _ in 0..3 {
+            heard("WATCHDOG=1");
+        }
+        heard
+    });
+    let heard = soon("readiness", heard).await.unwrap();
+    agent.look_again();
+    let reload = tokio::task::spawn_blocking(move || {
+        assert!(heard("RELOADING=1").contains("MONOTONIC_USEC="));
+        heard("READY=1");
+        heard
+    });
+    let heard = soon("the reload", reload).await.unwrap();
+    agent.signal(Signal::SIGINT);
+    let stopping = tokio::task::spawn_blocking(move || heard("STOPPING=1"));
+    soon("the end", stopping).await.unwrap();
+    assert!(agent.end().await.success());
+}
+
+#[tokio::test]
+async fn a_machine_without_an_identity_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("root")).unwrap();
+    let mut setup = Setup::new("nobody", &folder.path().join("root"), folder.path());
+    setup.kubeconfig(&folder.path().join("no-kubeconfig"));
+    let agent = setup.start();
+    agent.not_ready("no hardware id to trust").await;
+    assert!(agent.lines().iter().all(|line| line["level"] != "ERROR"));
+}

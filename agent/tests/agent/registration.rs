@@ -1,0 +1,153 @@
+//! What the cluster sees of a machine, and what it costs.
+
+use hatrack_api::CLASS_LABEL;
+use hatrack_api::cluster_node::condition as kind;
+use hatrack_testbed::Matcher;
+use http::Method;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::cluster::{Bench, condition, system_name};
+use crate::soon;
+
+const MACHINE: &str = "server-8gpu";
+
+#[tokio::test]
+async fn a_machine_becomes_a_node_with_a_lease() {
+    let bench = Bench::new(MACHINE).await;
+    let mut setup = bench.direct();
+    "expects = { gpus = 8 }\nprofile = \"home-business\"\n".clone_into(&mut setup.top);
+    let agent = setup.start();
+    agent.ready().await;
+
+    let node = bench.node().await;
+    assert_eq!(node.labels().get(CLASS_LABEL).map(String::as_str), Some("worker"));
+    assert_eq!(json!(node.spec.expects), json!({"gpus": 8}));
+    assert_eq!(json!(node.spec.profile), "home-business");
+    let status = node.status.as_ref().unwrap();
+    assert_eq!(status.observed_generation, Some(1));
+    assert_eq!(status.devices.as_ref().unwrap().len(), 8);
+    assert_eq!(status.summary.as_ref().unwrap().gpus.as_deref(), Some("8/8"));
+    assert_eq!(condition(&node, kind::AS_EXPECTED), Some(("True".to_owned(), "AsExpected".to_owned())));
+    let managers = node.managed_fields();
+    assert!(managers.iter().all(|entry| entry.manager.as_deref() == Some("hatrack-agent")), "{managers:?}");
+
+    let lease = bench.leases().get(&bench.name).await.unwrap().spec.unwrap();
+    assert_eq!(lease.holder_identity, node.spec.hardware_id);
+    assert_eq!(lease.lease_duration_seconds, Some(2));
+    assert!(lease.acquire_time.is_some() && lease.renew_time.is_some());
+
+    assert_eq!(agent.get("/healthz").await, (200, "ok\n".to_owned()));
+    assert_eq!(agent.get("/nothing").await.0, 404);
+    assert!((agent.metric("hatrack_agent_registered").await - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn a_registration_is_two_writes_and_rest_is_the_lease_alone() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let agent = bench.through(&proxy).start();
+    agent.ready().await;
+    let renewals = Matcher::new(Method::PUT, "/leases/");
+    soon("ten renewals", proxy.answered(&renewals, 10)).await;
+
+    let requests = proxy.requests();
+    let shown = |method: Method, part: &str| {
+        requests.iter().filter(|request| request.method == method && request.path.contains(part)).count()
+    };
+    assert_eq!(shown(Method::PATCH, "/clusternodes/"), 2, "{requests:#?}");
+    assert_eq!(shown(Method::GET, "/clusternodes"), 2, "a list and a watch: {requests:#?}");
+    assert_eq!((shown(Method::GET, "/leases/"), shown(Method::PATCH, "/leases/")), (1, 1), "{requests:#?}");
+    let others = requests.iter().filter(|request| request.method != Method::PUT).count();
+    assert_eq!(others, 6, "{requests:#?}");
+}
+
+#[tokio::test]
+async fn a_restart_changes_nothing_in_the_object() {
+    let bench = Bench::new(MACHINE).await;
+    let setup = bench.direct();
+    let agent = setup.start();
+    agent.ready().await;
+    assert!(agent.stop().await.success());
+    let before = bench.node().await;
+
+    let agent = setup.start();
+    agent.ready().await;
+    assert!(agent.stop().await.success());
+    assert_eq!(bench.node().await, before, "with the state file");
+
+    std::fs::remove_dir_all(setup.state_dir()).unwrap();
+    let agent = setup.start();
+    agent.ready().await;
+    assert_eq!(bench.node().await, before, "without the state file");
+}
+
+#[tokio::test]
+async fn what_changes_in_the_machine_changes_in_the_object() {
+    let bench = Bench::new(MACHINE).await;
+    let agent = bench.direct().start();
+    agent.ready().await;
+    bench.rename_system("Hatrack Test 2");
+    agent.look_again();
+    let node = bench.node_until("the new name", |node| system_name(node) == Some("Hatrack Test 2")).await;
+    assert_eq!(node.status.unwrap().devices.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn an_object_that_a_person_deletes_comes_back() {
+    let bench = Bench::new(MACHINE).await;
+    let agent = bench.direct().start();
+    agent.ready().await;
+    let before = bench.node().await;
+    bench.nodes().delete(&bench.name, &DeleteParams::default()).await.unwrap();
+    let back = |node: &hatrack_api::ClusterNode| node.uid() != before.uid() && node.status.is_some();
+    let after = bench.node_until("the node is back", back).await;
+    assert_eq!(after.spec, before.spec);
+    assert_eq!(after.status.unwrap().devices, before.status.unwrap().devices);
+}
+
+#[tokio::test]
+async fn spec_belongs_to_people() {
+    let bench = Bench::new(MACHINE).await;
+    let agent = bench.direct().start();
+    agent.ready().await;
+    bench.patch(json!({"spec": {"expects": {"gpus": 9}, "unschedulable": true}})).await;
+    let short = Some(("False".to_owned(), "DevicesMissing".to_owned()));
+    let node = bench.node_until("the shortfall", |node| condition(node, kind::AS_EXPECTED) == short).await;
+    assert_eq!(node.status.as_ref().unwrap().observed_generation, Some(2));
+
+    bench.patch(json!({"spec": {"class": "gpu-worker"}})).await;
+    let differs = Some(("False".to_owned(), "SpecDiffers".to_owned()));
+    let node = bench.node_until("the difference", |node| condition(node, kind::AS_EXPECTED) == differs).await;
+    assert_eq!(node.spec.class.as_str(), "gpu-worker");
+    assert_eq!(node.spec.unschedulable, Some(true), "a cordon stands");
+
+    assert!(agent.stop().await.success());
+    let agent = bench.direct().start();
+    agent.ready().await;
+    assert_eq!(bench.node().await.metadata.resource_version, node.metadata.resource_version, "also over a restart");
+}
+
+#[tokio::test]
+async fn what_the_operator_writes_stands() {
+    let bench = Bench::new(MACHINE).await;
+    let agent = bench.direct().start();
+    agent.ready().await;
+    let hats = json!([{"binding": "u", "name": "repair", "wearer": "spiffe://a/ns/b/sa/c", "phase": "Active"}]);
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "Renewed", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    let status = json!({
+        "apiVersion": "society.zeta.io/v1alpha1", "kind": "ClusterNode", "metadata": {"name": bench.name},
+        "status": {"hats": hats, "conditions": [ready]},
+    });
+    let operator = PatchParams::apply("hatrack-operator");
+    bench.nodes().patch_status(&bench.name, &operator, &Patch::Apply(status)).await.unwrap();
+    bench.rename_system("Hatrack Test 2");
+    agent.look_again();
+    let node = bench.node_until("the new name", |node| system_name(node) == Some("Hatrack Test 2")).await;
+    assert_eq!(condition(&node, kind::READY), Some(("True".to_owned(), "Renewed".to_owned())));
+    assert_eq!(node.status.unwrap().hats.unwrap()[0].name, "repair");
+}
