@@ -29,6 +29,9 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
+/// The API server's answer to an object that breaks a rule of its schema.
+const INVALID: u16 = 422;
+
 /// Prints an error with its causes and a hint, and says how to end.
 pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
     if causes(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_broken_pipe)) {
@@ -47,7 +50,8 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
     if let Some(hint) = causes(error).find_map(hint) {
         printer.note(&format!("{} {hint}", paint(style::HINT, "hint:")));
     }
-    let refused = matches!(error.downcast_ref(), Some(folder::Error::Refused { .. }));
+    let refused = matches!(error.downcast_ref(), Some(folder::Error::Refused { .. }))
+        || matches!(error.downcast_ref(), Some(kubernetes::Error::Refused { source, .. }) if source.code == INVALID);
     if refused || error.is::<Refused>() || error.is::<NoNode>() { Exit::No } else { Exit::Error }
 }
 

@@ -1,5 +1,7 @@
 //! A cluster behind a Kubernetes API server.
 
+use std::time::Duration;
+
 use hatrack_api::ClusterNode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -18,6 +20,11 @@ const PERSON: &str = "hatrack";
 /// The status that is registered is the agent's: an agent that starts later goes on from it without a conflict.
 const AGENT: &str = "hatrack-agent";
 
+/// An API server that does not even accept a connection within this time is away.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// A cluster behind a Kubernetes API server.
 pub struct Kubernetes {
     /// Where the API server has nodes.
@@ -32,7 +39,7 @@ pub enum Error {
     NoCluster,
     /// The kubeconfig cannot be used.
     #[error("failed to use the kubeconfig")]
-    Kubeconfig(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Kubeconfig(#[source] BoxError),
     /// The API server answered with an error.
     #[error("the API server refused to {action}")]
     Refused {
@@ -49,7 +56,7 @@ pub enum Error {
         action: &'static str,
         /// Why.
         #[source]
-        source: kube::Error,
+        source: BoxError,
     },
 }
 
@@ -67,7 +74,8 @@ impl Kubernetes {
     /// Connects as the kubeconfig says, or as the pod that this runs in.
     pub async fn connect(context: Option<&str>) -> Result<Self, Error> {
         _ = rustls::crypto::ring::default_provider().install_default();
-        let config = config(context).await?;
+        let mut config = config(context).await?;
+        config.connect_timeout = Some(CONNECT_WITHIN);
         let client = Client::try_from(config).map_err(|error| Error::Kubeconfig(error.into()))?;
         Ok(Self { nodes: Api::all(client) })
     }
@@ -158,6 +166,8 @@ fn failed(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
         kube::Error::Api(status) => {
             Error::Refused { action, source: Answer { code: status.code, message: status.message.clone() } }
         }
-        source => Error::Failed { action, source },
+        // Its own words say nothing that its cause does not.
+        kube::Error::Service(source) => Error::Failed { action, source },
+        source => Error::Failed { action, source: source.into() },
     }
 }

@@ -154,6 +154,9 @@ pub fn write(nodes: &[Value], folder: &Path) {
     for node in nodes {
         let typed: ClusterNode = serde_json::from_value(node.clone()).unwrap();
         let name = typed.metadata.name.as_deref().unwrap();
-        std::fs::write(folder.join(format!("{name}.yaml")), serde_saphyr::to_string(&typed).unwrap()).unwrap();
+        // As hatrack writes: a reader sees each manifest whole.
+        let draft = folder.join(format!(".{name}.new"));
+        std::fs::write(&draft, serde_saphyr::to_string(&typed).unwrap()).unwrap();
+        std::fs::rename(draft, folder.join(format!("{name}.yaml"))).unwrap();
     }
 }

@@ -21,12 +21,24 @@ use crate::view::{changes, nodes};
 pub async fn run(options: &Nodes, cluster: &Cluster, printer: &Printer) -> anyhow::Result<Outcome> {
     let mut watch = cluster.watch()?;
     let mut follower = Follower { options, printer, known: BTreeMap::new(), started: false };
+    let mut trouble = None;
     loop {
         match watch.next().await? {
-            Change::All(nodes) => follower.all(nodes)?,
+            Change::All(nodes) => {
+                if trouble.take().is_some() {
+                    printer.note(&format!("{} the cluster can be seen again", paint(style::GOOD, "ok:")));
+                }
+                follower.all(nodes)?;
+            }
             Change::Applied(node) => follower.applied(&node)?,
             Change::Gone(name) => follower.gone(&name)?,
-            Change::Trouble(error) => _ = errors::report(&error, printer),
+            // Said once, and not at every attempt.
+            Change::Trouble(error) => {
+                let words = format!("{error:#}");
+                if trouble.replace(words.clone()) != Some(words) {
+                    errors::report(&error, printer);
+                }
+            }
         }
     }
 }
