@@ -1,6 +1,5 @@
 //! `hatrack try`: this machine as a node, without a cluster.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,8 +14,8 @@ use crate::cluster::folder::Folder;
 use crate::cluster::{Cluster, Registered};
 use crate::commands::register::register;
 use crate::machine;
-use crate::output::Printer;
 use crate::output::style::{self, paint};
+use crate::output::{Printer, lines};
 use crate::registration::{self, Wishes};
 use crate::view::inventory::{self, Layout};
 use crate::view::nodes;
@@ -39,7 +38,7 @@ pub async fn run(options: Try, printer: &Printer) -> anyhow::Result<Outcome> {
         inventory::report(&inventory, &controllers, layout),
         as_node(&node, layout),
         files(&node, &folder),
-        next(&node, &folder, &options.machine),
+        next(&node, &folder, &options.machine, layout),
     ];
     printer.data(&story.join("\n"))?;
     Ok(Outcome::Done)
@@ -64,7 +63,7 @@ fn files(node: &ClusterNode, folder: &Path) -> String {
 }
 
 /// Commands to go on with, the nearest first.
-fn next(node: &ClusterNode, folder: &Path, machine: &MachineOptions) -> String {
+fn next(node: &ClusterNode, folder: &Path, machine: &MachineOptions, layout: Layout) -> String {
     let cluster = format!("--cluster {}", quoted(folder));
     let mut commands = vec![(format!("hatrack nodes {cluster} -o wide"), "the nodes of this folder")];
     let devices = node.status.as_ref().and_then(|status| status.devices.as_deref()).unwrap_or_default();
@@ -73,14 +72,21 @@ fn next(node: &ClusterNode, folder: &Path, machine: &MachineOptions) -> String {
     }
     let root = machine.root.as_deref().map(|root| format!(" --root {}", quoted(root))).unwrap_or_default();
     commands.push((format!("hatrack discover{root} -o yaml"), "everything that was found"));
-    commands.push(("hatrack register".to_owned(), "the same in the cluster of your kubeconfig"));
-    let longest = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
-    let mut text = format!("{}\n", paint(style::HEADING, "What to type next"));
-    for (command, why) in commands {
-        let padding = " ".repeat(longest - command.len());
-        _ = writeln!(text, "  {}{padding}  {}", paint(style::HINT, &command), paint(style::FAINT, why));
-    }
-    text
+    commands.push(("hatrack register".to_owned(), "the same in your Kubernetes cluster"));
+    paint(style::HEADING, "What to type next") + "\n" + &lines(beside(&commands, layout))
+}
+
+/// Each command with its purpose beside it, or above it where there is no room.
+fn beside(commands: &[(String, &str)], layout: Layout) -> Vec<String> {
+    let longest = |length: fn(&(String, &str)) -> usize| commands.iter().map(length).max().unwrap_or_default();
+    let (command_width, why_width) = (longest(|(command, _)| command.len()), longest(|(_, why)| why.len()));
+    let fits = layout.width.is_none_or(|width| 2 + command_width + 2 + why_width <= width);
+    let line = |(command, why): &(String, &str)| {
+        let padding = " ".repeat(command_width - command.len());
+        let (command, why) = (paint(style::HINT, command), paint(style::FAINT, why));
+        if fits { format!("  {command}{padding}  {why}") } else { format!("  {why}\n    {command}") }
+    };
+    commands.iter().map(line).collect()
 }
 
 /// A path that a shell takes as one word.

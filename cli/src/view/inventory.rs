@@ -84,7 +84,7 @@ fn board_name(board: &Board) -> String {
 fn devices(devices: &[Device], doubts: &[String], layout: Layout) -> String {
     if devices.is_empty() {
         let none = if doubts.is_empty() {
-            "none: no GPU, phone or accelerator is on PCI or USB"
+            "no GPU, phone or accelerator on PCI or USB"
         } else {
             "none seen, but not everything could be looked at"
         };
@@ -162,12 +162,11 @@ pub fn advice(devices: &[Device], layout: Layout) -> String {
 
 /// A few names, and how many more: the table above has them all.
 fn named(names: &[&str]) -> String {
-    const SHOWN: usize = 3;
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
+    const SHOWN: usize = 2;
+    if names.len() <= SHOWN + 1 {
+        return names.join(", ");
     }
+    format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN)
 }
 
 /// A controller that is full refuses the next phone, and only these numbers say why.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use hatrack_api::ClusterNode;
 use hatrack_api::cluster_node::{Device, DeviceClass, attribute};
-use hatrack_discover::phone::ANDROID_VERSION;
+use hatrack_discover::phone::{ANDROID_VERSION, REMOTE};
 use kube::ResourceExt;
 
 use super::inventory::{Layout, advice};
@@ -46,10 +46,12 @@ pub fn report(node: &ClusterNode, layout: Layout) -> String {
     }
     let width = layout.width.filter(|_| !layout.wide);
     let mut sections = vec![headline(node, &phones, missing)];
-    for (controller, phones) in &controllers {
-        let free = if missing > 0 { free_ports(phones) } else { BTreeSet::new() };
-        let heading = paint(style::HEADING, &title(controller, phones.len(), free.len()));
-        sections.push(format!("{heading}\n{}", table(phones, &free, layout).render(width, layout.headers, 2)));
+    // Phones that are on no bus come last.
+    let network = controllers.remove_entry("");
+    for (controller, phones) in controllers.into_iter().chain(network) {
+        let free = if missing > 0 { free_ports(&phones) } else { BTreeSet::new() };
+        let heading = paint(style::HEADING, &title(&controller, phones.len(), free.len()));
+        sections.push(format!("{heading}\n{}", table(&phones, &free, layout).render(width, layout.headers, 2)));
     }
     sections.push(advice(&phones, layout));
     sections.retain(|section| !section.is_empty());
@@ -104,7 +106,7 @@ fn table(phones: &[&Device], free: &BTreeSet<String>, layout: Layout) -> Table {
     let width = columns.len();
     let mut rows: BTreeMap<Place, Vec<Cell>> = BTreeMap::new();
     for (number, phone) in phones.iter().enumerate() {
-        rows.insert(Place(device::split(&slot(phone)).1.to_owned(), number), row(phone, layout));
+        rows.insert(Place(port(phone), number), row(phone, layout));
     }
     for port in free {
         let mut cells = vec![Cell::plain(""); width];
@@ -122,7 +124,7 @@ fn table(phones: &[&Device], free: &BTreeSet<String>, layout: Layout) -> Table {
 fn row(phone: &Device, layout: Layout) -> Vec<Cell> {
     let health = &phone.health;
     let mut cells = vec![
-        Cell::plain(device::split(&slot(phone)).1),
+        Cell::plain(port(phone)),
         Cell::new(health.state.as_str(), device::style_of(health.state)),
         Cell::plain(&health.reason),
         Cell::plain(&phone.name),
@@ -138,6 +140,15 @@ fn row(phone: &Device, layout: Layout) -> Vec<Cell> {
         ]);
     }
     cells
+}
+
+/// The chain of ports, or the address on the network.
+fn port(phone: &Device) -> String {
+    let slot = slot(phone);
+    if slot.is_empty() {
+        return device::text(phone, REMOTE).unwrap_or_default();
+    }
+    device::split(&slot).1.to_owned()
 }
 
 /// A chain of ports, in natural order.

@@ -49,6 +49,7 @@ fn try_an_empty_machine_and_a_full_one() {
     for machine in ["vm-empty", "server-8gpu-phones-20"] {
         let mut session = Session::new();
         session.machine(machine).set("COLUMNS", "100").run("try --root machine --cluster lab");
+        session.set("COLUMNS", "60").run("try --root machine --cluster lab-of-a-long-name");
         assert_golden!(format!("try-{machine}"), session);
     }
 }
