@@ -81,8 +81,12 @@ fn headline(node: &ClusterNode, phones: &[Device], missing: usize) -> String {
 
 fn title(controller: &str, phones: usize, free: usize) -> String {
     let noun = device::plural(DeviceClass::Phone, phones);
-    let place =
-        if controller.is_empty() { "On the network".to_owned() } else { format!("USB controller {controller}") };
+    let place = match controller {
+        "" => "On the network".to_owned(),
+        // All that is known of a phone that adb lists and no bus has.
+        bus if bus.bytes().all(|byte| byte.is_ascii_digit()) => format!("USB bus {bus}"),
+        controller => format!("USB controller {controller}"),
+    };
     let free = match free {
         0 => String::new(),
         1 => ", 1 port of its hubs without a phone".to_owned(),
