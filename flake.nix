@@ -34,7 +34,12 @@
       overlays.default = import ./packages;
 
       packages = eachPkgs (pkgs: {
-        inherit (pkgs) hatrack hatrack-agent;
+        inherit (pkgs)
+          hatrack
+          hatrack-agent
+          hatrack-init
+          hatrack-install
+          ;
         default = pkgs.hatrack;
       });
 
@@ -43,6 +48,26 @@
       lib = import ./lib inputs;
 
       nixosConfigurations = self.lib.mkCluster (import ./hosts inputs);
+
+      apps = eachPkgs (
+        pkgs:
+        lib.mapAttrs
+          (name: description: {
+            type = "app";
+            program = lib.getExe pkgs."hatrack-${name}";
+            meta.description = description;
+          })
+          {
+            init = "Make the keys and secrets of a cluster of one's own";
+            install = "Install a host of a flake on a machine that answers on ssh";
+          }
+      );
+
+      templates.default = {
+        path = ./template;
+        description = "A cluster of one's own: hosts and what only they have";
+        welcomeText = builtins.readFile ./template/README.md;
+      };
 
       formatter = eachSystem (system: formatting.${system}.config.build.wrapper);
 

@@ -12,7 +12,8 @@
   };
   settings.formatter.shellcheck.includes = [
     ".ci/run"
-    "tests/nix/chroot-setup"
+    "packages/*.sh"
+    "tests/nix/install"
     "tests/nix/run"
     "tests/setup"
   ];

@@ -50,6 +50,13 @@ rec {
     in
     configurations;
 
+  # Disk layouts, each a function of device ids.
+  disks = {
+    data-disks = import ../disko/data-disks.nix;
+    single-disk = import ../disko/single-disk.nix;
+    zfs-mirror = import ../disko/zfs-mirror.nix;
+  };
+
   # The ClusterNode of each machine, as people and GitOps own it: `spec` without the status that its agent writes.
   clusterNodes = lib.mapAttrs (_: host: import ./cluster-node.nix { inherit lib; } host.config);
 }

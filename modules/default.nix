@@ -13,6 +13,7 @@ let
     disks = ./disks.nix;
     gpu-worker = ./gpu-worker.nix;
     hailo = ./hailo.nix;
+    installation = ./installation.nix;
     k3s = ./k3s.nix;
     longhorn = ./longhorn.nix;
     nvidia = ./nvidia.nix;

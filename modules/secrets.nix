@@ -20,9 +20,9 @@ in
 
     hostKey = lib.mkOption {
       type = lib.types.str;
-      default = "/etc/ssh/ssh_host_ed25519_key";
+      default = "/var/lib/sops-nix/key.txt";
       description = ''
-        The ssh key of the host, with which it reads its secrets. Installing puts it there, before the first boot.
+        The age key of the host, with which it reads its secrets. Installing puts it there, before the first boot.
       '';
     };
   };
@@ -30,8 +30,9 @@ in
   config = lib.mkIf (cfg.file != null) {
     sops = {
       defaultSopsFile = cfg.file;
-      age.sshKeyPaths = [ cfg.hostKey ];
       # Only the key that was placed at installation: one made on the machine could decrypt nothing.
+      age.keyFile = cfg.hostKey;
+      age.sshKeyPaths = [ ];
       gnupg.sshKeyPaths = [ ];
     };
   };

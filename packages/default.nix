@@ -10,4 +10,7 @@ final: _prev: {
     description = "Sees the machines of a cluster, what they have and what is wrong with it";
     selfDescribing = true;
   };
+
+  hatrack-init = final.callPackage ./init.nix { };
+  hatrack-install = final.callPackage ./install.nix { };
 }

@@ -12,7 +12,6 @@
   rustfmt,
   shellcheck,
   sops,
-  ssh-to-age,
 }:
 mkShell {
   packages = [
@@ -27,6 +26,5 @@ mkShell {
     rustfmt
     shellcheck
     sops
-    ssh-to-age
   ];
 }

@@ -35,6 +35,11 @@ hosts
 // images
 // {
   inherit clippy formatting;
-  inherit (pkgs) hatrack hatrack-agent;
+  inherit (pkgs)
+    hatrack
+    hatrack-agent
+    hatrack-init
+    hatrack-install
+    ;
   shell = inputs.self.devShells.${system}.default;
 }

@@ -1,0 +1,35 @@
+# What the installer has to know of a machine before it touches it.
+{
+  config,
+  lib,
+  ...
+}:
+let
+  layers =
+    content:
+    [ content ]
+    ++ lib.optionals (content ? content && content.content != null) (layers content.content);
+  partitions = lib.concatMap (disk: lib.attrValues (disk.content.partitions or { })) (
+    lib.attrValues config.disko.devices.disk
+  );
+in
+{
+  _class = "nixos";
+
+  options.hatrack.installation = lib.mkOption {
+    type = lib.types.attrsOf lib.types.anything;
+    readOnly = true;
+    internal = true;
+    description = "What `nix run .#install` reads.";
+    default = {
+      inherit (config.hatrack.host) install;
+      inherit (config.nixpkgs.hostPlatform) system;
+      disks = lib.mapAttrsToList (_: disk: disk.device) config.disko.devices.disk;
+      encrypted = lib.any (
+        partition: lib.any (layer: layer.type == "luks") (layers partition.content)
+      ) partitions;
+      # Where the key goes with which the host reads its secrets.
+      hostKey = if config.hatrack.secrets.file == null then null else config.hatrack.secrets.hostKey;
+    };
+  };
+}

@@ -1,0 +1,21 @@
+# What makes a cluster's own keys and secrets.
+{
+  age,
+  lib,
+  openssl,
+  sops,
+  writeShellApplication,
+}:
+writeShellApplication {
+  name = "hatrack-init";
+  runtimeInputs = [
+    age
+    openssl
+    sops
+  ];
+  text = builtins.readFile ./init.sh;
+  meta = {
+    description = "Makes the keys and secrets of a cluster of one's own";
+    license = lib.licenses.asl20;
+  };
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Makes what only this cluster has: keys and secrets of its hosts, encrypted for those who may read them. What is there
+# stays as it is, so it is run again whenever a host was added.
+set -euo pipefail
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+  say "error: $1"
+  say "hint: $2"
+  exit 2
+}
+
+[ -d hosts ] || fail "there is no folder hosts here" "run this in the repository of your cluster; \`nix flake init\` makes one"
+owner_key=${SOPS_AGE_KEY_FILE:-${XDG_CONFIG_HOME:-$HOME/.config}/sops/age/keys.txt}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+if [ ! -f "$owner_key" ]; then
+  mkdir -p "$(dirname "$owner_key")"
+  (umask 077 && age-keygen --output "$owner_key" 2>/dev/null)
+  say "made your own key, $owner_key: keep a copy of it apart from this machine, for without it the secrets are lost"
+fi
+owner=$(age-keygen -y "$owner_key" | head -n 1)
+export SOPS_AGE_KEY_FILE=$owner_key
+
+# encrypt FILE RECIPIENTS: what comes in, as FILE.
+encrypt() {
+  cat >"$work/plain"
+  # Read from a file of its own, so that no .sops.yaml decides about recipients here.
+  sops --config /dev/null encrypt --age "$2" --input-type "$3" --output-type "$3" "$work/plain" >"$1"
+  rm "$work/plain"
+}
+
+# The key of a host exists before the host: its secrets are encrypted for it, and installing puts it there.
+host_keys=()
+for folder in hosts/*/; do
+  [ -d "$folder" ] || fail "there is no host below hosts" "make a folder for each machine first"
+  folder=${folder%/}
+  if [ ! -f "$folder/host.pub" ]; then
+    age-keygen --output "$work/key" 2>/dev/null
+    encrypt "$folder/host.age" "$owner" binary <"$work/key"
+    age-keygen -y "$work/key" >"$folder/host.pub"
+    rm "$work/key"
+    say "made $folder/host.age"
+  fi
+  host_keys+=("$(cat "$folder/host.pub")")
+done
+everybody=$owner$(printf ',%s' "${host_keys[@]}")
+
+{
+  echo "# Who reads which secret; made by \`nix run .#init\`."
+  echo "creation_rules:"
+  echo "  - path_regex: ^hosts/[^/]+/host\\.age\$"
+  echo "    age: $owner"
+  echo "  - path_regex: ^hosts/secrets\\.yaml\$"
+  echo "    age: $everybody"
+} >.sops.yaml
+
+if [ -f hosts/secrets.yaml ]; then
+  sops updatekeys --yes hosts/secrets.yaml >&2
+else
+  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$work/adb" 2>/dev/null
+  {
+    echo "k3s-token: $(head --bytes 32 /dev/urandom | od --address-radix n --format x1 | tr --delete ' \n')"
+    echo "adb-key: |"
+    sed 's/^/  /' "$work/adb"
+  } | encrypt hosts/secrets.yaml "$everybody" yaml
+  say "made hosts/secrets.yaml with the join token and the key that phones are to trust"
+fi
+say "commit what is new: everything of it is encrypted"

@@ -1,0 +1,277 @@
+#!/usr/bin/env bash
+# Installs a host of a flake: looks at the machine, builds, asks, erases, installs, and waits until its node is Ready.
+set -euo pipefail
+
+# The folder of look.sh; beside this file unless the package says otherwise.
+: "${HATRACK_LIBEXEC:=$(dirname "${BASH_SOURCE[0]}")}"
+
+# The kexec installer lives in memory, with what it copies.
+readonly LEAST_MEMORY_KB=1500000
+
+usage() {
+  cat <<'USAGE'
+Usage: nix run .#install -- NAME [USER@]HOST [OPTION]...
+
+Installs host NAME of the flake on the machine that answers on ssh at HOST. Everything on the host's disks is erased.
+For a Raspberry Pi, `nix run .#install -- NAME` says how to write its card.
+
+  --flake FLAKE        the flake [default: .]
+  --dry-run            print every command; ask, erase and install nothing
+  --yes-erase NAME     do not ask; NAME must be the host's
+  --host-key FILE      the host's age key, encrypted by sops or not [default: hosts/NAME/host.age]
+  --disk-key FILE      passphrase of encrypted disks
+  --identity FILE      ssh key to log in with
+  --port PORT          port of ssh [default: 22]
+  --wait MINUTES       how long the node may take to be Ready; 0 does not wait [default: 15]
+USAGE
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+# fail PROBLEM HINT
+fail() {
+  say "error: $1"
+  say "hint: $2"
+  exit 2
+}
+
+step() { say "[$1/6] $2"; }
+
+# Runs a command, or prints it.
+run() {
+  if [ "$dry_run" = yes ]; then
+    printf '%q ' "$@"
+    printf '\n'
+  else
+    "$@"
+  fi
+}
+
+parse_arguments() {
+  flake=. dry_run=no erase='' host_key='' disk_key='' identity='' port=22 wait_minutes=15
+  local positional=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+    --dry-run) dry_run=yes ;;
+    --help | -h)
+      usage
+      exit 0
+      ;;
+    --flake | --yes-erase | --host-key | --disk-key | --identity | --port | --wait)
+      [ $# -ge 2 ] || fail "$1 needs a value" "see --help"
+      case $1 in
+      --flake) flake=$2 ;;
+      --yes-erase) erase=$2 ;;
+      --host-key) host_key=$2 ;;
+      --disk-key) disk_key=$2 ;;
+      --identity) identity=$2 ;;
+      --port) port=$2 ;;
+      --wait) wait_minutes=$2 ;;
+      esac
+      shift
+      ;;
+    -*) fail "$1 is not an option" "see --help" ;;
+    *) positional+=("$1") ;;
+    esac
+    shift
+  done
+  case ${#positional[@]} in
+  1 | 2) ;;
+  *) fail "NAME and HOST are needed" "see --help" ;;
+  esac
+  name=${positional[0]}
+  target=${positional[1]-}
+  [ "$wait_minutes" -ge 0 ] 2>/dev/null || fail "--wait $wait_minutes is no number of minutes" "see --help"
+  : "${host_key:=hosts/$name/host.age}"
+}
+
+read_facts() {
+  facts=$(nix eval --json "$flake#nixosConfigurations.$name.config.hatrack.installation") ||
+    fail "the flake has no host $name that evaluates" "correct what is said above; \`nix flake check\` checks all hosts"
+  mapfile -t disks < <(jq --raw-output '.disks[]' <<<"$facts")
+}
+
+fact() { jq --raw-output ".$1 // empty" <<<"$facts"; }
+
+explain_card() {
+  cat <<CARD
+$name is installed from a card:
+
+  nix build $flake#nixosConfigurations.$name.config.system.build.sdImage
+  zstd --decompress --stdout result/sd-image/*.img.zst | sudo dd of=/dev/disk/by-id/YOUR-CARD bs=4M conv=fsync status=progress
+
+On a machine that is not aarch64, the build needs a remote builder or boot.binfmt.emulatedSystems = [ "aarch64-linux" ].
+Put the card in and switch the Pi on; \`hatrack nodes $name\` shows it once it has registered.
+CARD
+}
+
+# ssh as this script and nixos-anywhere use it. nixos-anywhere turns the check of host keys off; the first value of an
+# option counts for ssh, so these come before it.
+prepare_ssh() {
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  mkdir "$work/bin"
+  local real
+  real=$(command -v ssh)
+  {
+    echo '#!/bin/sh'
+    printf 'exec %q -o StrictHostKeyChecking=yes -o UserKnownHostsFile=%q "$@"\n' "$real" "${HATRACK_KNOWN_HOSTS:-$HOME/.ssh/known_hosts}"
+  } >"$work/bin/ssh"
+  chmod +x "$work/bin/ssh"
+  PATH=$work/bin:$PATH
+  ssh_options=(-p "$port")
+  anywhere_options=(--ssh-port "$port")
+  if [ -n "$identity" ]; then
+    ssh_options+=(-i "$identity" -o IdentitiesOnly=yes)
+    anywhere_options+=(-i "$identity")
+  fi
+}
+
+# look WHERE: the facts of the machine there, in $seen.
+look() {
+  # shellcheck disable=SC2029 # the disks are meant to be expanded here
+  seen=$(ssh "${ssh_options[@]}" -o ConnectTimeout=10 "$1" sh -s -- "${disks[@]@Q}" <"$HATRACK_LIBEXEC/look.sh") ||
+    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p $port $1\`, compare its host key and install your own; nothing was changed"
+}
+
+seen_value() { sed -n "s/^$1=//p" <<<"$seen"; }
+
+# Every reason against installing, before the first is acted on.
+judge() {
+  local problems=() architecture
+  architecture=$(seen_value architecture)
+  [ "$architecture-linux" = "$(fact system)" ] ||
+    problems+=("it is $architecture, and $name is built for $(fact system)")
+  [ "$(seen_value uefi)" = yes ] ||
+    problems+=("it was not started by UEFI; switch its firmware from legacy to UEFI")
+  [ "$(seen_value memory)" -ge $LEAST_MEMORY_KB ] ||
+    problems+=("it has $(($(seen_value memory) / 1024)) MiB of memory, and the installer needs $((LEAST_MEMORY_KB / 1024))")
+  [ -z "$(seen_value running)" ] ||
+    problems+=("it is a running node of a cluster ($(seen_value running | tr '\n' ' ')is active); drain it, then stop it there")
+  local missing
+  missing=$(seen_value disk | sed -n 's/ missing$//p')
+  [ -z "$missing" ] ||
+    problems+=("it does not have $(tr '\n' ' ' <<<"$missing")of the host's disks; see ls -l /dev/disk/by-id there")
+  [ ${#problems[@]} -eq 0 ] && return
+  say "error: $name cannot be installed on $1:"
+  printf '  %s\n' "${problems[@]}" >&2
+  say "hint: nothing was changed"
+  exit 1
+}
+
+show_disks() {
+  say "These disks of $(seen_value hostname) will be erased:"
+  seen_value disk | awk '{ printf "  %s, %d GB: ", $1, $2 / 1e9; $1 = $2 = ""; print substr($0, 3) }' >&2
+}
+
+confirm() {
+  if [ -z "$erase" ] && [ "$dry_run" = no ]; then
+    read -r -p "Type the name of the host to erase them: " erase </dev/tty || true
+  fi
+  if [ "$dry_run" = no ] && [ "$erase" != "$name" ]; then
+    fail "\`$erase\` is not $name" "nothing was changed"
+  fi
+}
+
+build() {
+  local attribute=$flake#nixosConfigurations.$name.config.system.build
+  if [ "$dry_run" = yes ]; then
+    run nix build --no-link --print-out-paths "$attribute.diskoScript" "$attribute.toplevel"
+    disko_script=DISKO-SCRIPT toplevel=TOPLEVEL
+    return
+  fi
+  if ! { disko_script=$(nix build --no-link --print-out-paths "$attribute.diskoScript") &&
+    toplevel=$(nix build --no-link --print-out-paths "$attribute.toplevel"); }; then
+    fail "$name does not build" "correct what is said above; nothing was changed"
+  fi
+}
+
+# The host's key goes to the machine before its first boot: with another one it could not read its secrets.
+collect_files() {
+  extra=()
+  local place
+  place=$(fact hostKey)
+  if [ -n "$place" ]; then
+    [ -f "$host_key" ] ||
+      fail "$host_key is not there, and $name reads its secrets with it" "make it with \`nix run .#init\`, or name it with --host-key"
+    local files=$work/files
+    install -D -m 600 /dev/null "$files$place"
+    if [ "$dry_run" = no ]; then
+      if grep -q '"sops"\|^sops:' "$host_key"; then
+        sops decrypt "$host_key" >"$files$place"
+      else
+        cat "$host_key" >"$files$place"
+      fi
+      grep -q '^AGE-SECRET-KEY-' "$files$place" ||
+        fail "$host_key is no age key" "name the one that \`nix run .#init\` made with --host-key"
+    fi
+    extra+=(--extra-files "$files")
+  fi
+  if [ "$(fact encrypted)" = true ]; then
+    [ -n "$disk_key" ] || fail "the disks of $name are encrypted" "name a file with their passphrase with --disk-key"
+    extra+=(--disk-encryption-keys /tmp/disk.key "$disk_key")
+  fi
+}
+
+anywhere() {
+  run nixos-anywhere "${anywhere_options[@]}" --store-paths "$disko_script" "$toplevel" "$@"
+}
+
+await_ready() {
+  [ "$wait_minutes" -gt 0 ] || return 0
+  run hatrack nodes "$name" -o json
+  [ "$dry_run" = no ] || return 0
+  local deadline=$((SECONDS + wait_minutes * 60)) node
+  while [ $SECONDS -lt $deadline ]; do
+    node=$(hatrack nodes "$name" -o json 2>/dev/null) || node='{}'
+    if jq --exit-status '[.items[]?.status.conditions[]? | select(.type == "Ready" and .status == "True")] | any' <<<"$node" >/dev/null; then
+      hatrack nodes "$name"
+      return
+    fi
+    sleep 5
+  done
+  say "error: $name was installed, but is not Ready after $wait_minutes minutes"
+  say "hint: ssh root@${target#*@} journalctl --unit hatrack-agent --boot; if ssh does not answer, look at its screen"
+  exit 1
+}
+
+main() {
+  parse_arguments "$@"
+  read_facts
+  if [ "$(fact install)" = sd-image ]; then
+    explain_card
+    return
+  fi
+  [ -n "$target" ] || fail "the address of the machine is needed" "nix run .#install -- $name root@ADDRESS"
+  prepare_ssh
+
+  step 1 "Looking at $target"
+  look "$target"
+  judge "$target"
+  show_disks
+
+  step 2 "Building $name"
+  build
+  collect_files
+  confirm
+
+  step 3 "Starting the installer on $target"
+  anywhere --phases kexec "$target"
+  local installer=root@${target#*@}
+
+  step 4 "Looking again, from the installer"
+  if [ "$dry_run" = no ]; then
+    look "$installer"
+    judge "$installer"
+  else
+    printf 'ssh %s sh -s -- %s < look.sh\n' "$installer" "${disks[*]}"
+  fi
+
+  step 5 "Erasing the disks and installing"
+  anywhere --phases disko,install,reboot "${extra[@]}" "$installer"
+
+  step 6 "Waiting until $name is Ready"
+  await_ready
+}
+
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"

@@ -1,0 +1,26 @@
+#!/bin/sh
+# What a machine is and what its disks hold, as lines of KEY=VALUE. It is run there by ssh and changes nothing.
+#
+#   sh look.sh /dev/disk/by-id/FIRST /dev/disk/by-id/SECOND
+set -eu
+
+# One line for one disk: its path, then its size in bytes or `missing`, then what is on it.
+disk() {
+  if [ ! -b "$1" ]; then
+    echo "disk=$1 missing"
+    return
+  fi
+  content=$(lsblk --noheadings --raw --output NAME,FSTYPE,LABEL,MOUNTPOINT "$1" 2>/dev/null |
+    awk 'NF > 1 { line = line (line ? ", " : "") $0 } END { print line }')
+  echo "disk=$1 $(blockdev --getsize64 "$1" 2>/dev/null || lsblk --noheadings --nodeps --bytes --output SIZE "$1") ${content:-nothing that is recognised}"
+}
+
+echo "architecture=$(uname -m)"
+echo "hostname=$(uname -n)"
+echo "memory=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
+if [ -d /sys/firmware/efi ]; then echo uefi=yes; else echo uefi=no; fi
+if grep -q '^VARIANT_ID="\{0,1\}installer' /etc/os-release 2>/dev/null; then echo installer=yes; else echo installer=no; fi
+for service in k3s hatrack-agent; do
+  if command -v systemctl >/dev/null && systemctl is-active --quiet "$service"; then echo "running=$service"; fi
+done
+for path in "$@"; do disk "$path"; done

@@ -1,0 +1,49 @@
+{
+  description = "My cluster";
+
+  inputs.hatrack.url = "github:hatrack/hatrack";
+
+  outputs =
+    { self, hatrack }:
+    let
+      inherit (hatrack.inputs.nixpkgs) lib;
+      inherit (hatrack.lib) disks;
+    in
+    {
+      nixosConfigurations = hatrack.lib.mkCluster {
+        modules = [ ./hosts/cluster.nix ];
+
+        # One entry for each machine. What is only true of one of them goes into its folder below hosts/.
+        hosts = {
+          control-1 = {
+            class = "control-plane";
+            system = "x86_64-linux";
+            modules = [
+              ./hosts/control-1
+              (disks.single-disk { device = "/dev/disk/by-id/REPLACE-ME"; })
+            ];
+          };
+
+          gpu-1 = {
+            class = "gpu-worker";
+            system = "x86_64-linux";
+            modules = [
+              ./hosts/gpu-1
+              (disks.single-disk { device = "/dev/disk/by-id/REPLACE-ME"; })
+            ];
+          };
+        };
+      };
+
+      # `nix run .#init` and `nix run .#install`.
+      inherit (hatrack) apps;
+
+      # `nix flake check` builds every host; with --no-build it says within seconds whether they fit together.
+      checks = lib.genAttrs [ "aarch64-linux" "x86_64-linux" ] (
+        system:
+        lib.mapAttrs (_: host: host.config.system.build.toplevel) (
+          lib.filterAttrs (_: host: host.pkgs.stdenv.hostPlatform.system == system) self.nixosConfigurations
+        )
+      );
+    };
+}

@@ -1,0 +1,13 @@
+# What all machines have in common.
+{
+  hatrack = {
+    # The one machine that founds the cluster; all others join it.
+    cluster.founder = "control-1";
+
+    # Who logs in as root. Without a key nothing builds.
+    base.sshKeys = [ ];
+
+    # `nix run .#init` makes this file.
+    secrets.file = ./secrets.yaml;
+  };
+}
