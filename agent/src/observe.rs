@@ -36,6 +36,9 @@ const NAMES_DEADLINE: Duration = Duration::from_secs(2);
 /// What asks for the first look.
 const START: &str = "start";
 
+/// Another one after each boot (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// What the machine has, as it was seen at one moment.
 #[derive(Debug)]
 pub struct Observation {
@@ -78,6 +81,7 @@ pub struct Observer {
     sources: Sources,
     names: Names,
     previous: Option<Inventory>,
+    nvml: Option<nvidia::Report>,
     own: Own,
     outputs: Outputs,
 }
@@ -86,7 +90,8 @@ impl Observer {
     /// `kept` is what the state file had; `nudge` makes the observer look at once.
     pub fn new(config: &Config, kept: Option<State>, own: Own, nudge: Arc<Notify>, outputs: Outputs) -> Self {
         let root = Arc::new(Root::at(&config.root));
-        let sources = Sources::open(config, &root, nudge);
+        let nvml = kept.as_ref().and_then(|state| told_in_this_boot(state, &root));
+        let sources = Sources::open(config, &root, nvml.clone(), nudge);
         let (names, previous) = kept.map(|state| (state.names, state.inventory)).unzip();
         Self {
             root,
@@ -95,6 +100,7 @@ impl Observer {
             sources,
             names: names.unwrap_or_default(),
             previous,
+            nvml,
             own,
             outputs,
         }
@@ -160,7 +166,10 @@ impl Observer {
         let awaited = awaited(answers, has_nvidia);
         self.names.clone_from(&names);
         self.previous = Some(inventory.clone());
-        let fresh = Observation { state: State { names, inventory }, awaited };
+        let nvml =
+            if let nvidia::View::Report(report) = &answers.nvml { Some(report.clone()) } else { self.nvml.take() };
+        self.nvml.clone_from(&nvml);
+        let fresh = Observation { state: State { names, inventory, nvml }, awaited };
         self.outputs.observations.send_if_modified(|last| {
             let same = last.as_ref().is_some_and(|last| last.state == fresh.state && last.awaited == fresh.awaited);
             if !same {
@@ -169,6 +178,12 @@ impl Observer {
             !same
         });
     }
+}
+
+/// What NVML told since the machine booted. After a reboot it is history.
+fn told_in_this_boot(state: &State, root: &Root) -> Option<nvidia::Report> {
+    let boot = root.text(BOOT_ID).ok().flatten();
+    state.nvml.clone().filter(|_| boot.is_some() && boot == state.inventory.identity.boot_id)
 }
 
 /// A hardware id that was read earlier in this same boot stands when it cannot be read now: the machine cannot have become

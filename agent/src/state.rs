@@ -1,4 +1,4 @@
-//! What is kept over restarts: the names of devices and the last inventory.
+//! What is kept over restarts: the names of devices, the last inventory, and what NVML last told.
 //!
 //! * In: the newest [`Observation`]. Out: whether the file could be written.
 //!
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use hatrack_discover::inventory::Inventory;
 use hatrack_discover::names::Names;
+use hatrack_discover::nvidia::Report;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -31,6 +32,9 @@ pub struct State {
     pub names: Names,
     /// What was last seen.
     pub inventory: Inventory,
+    /// What NVML last told: an XID error is told once and is true until the machine reboots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvml: Option<Report>,
 }
 
 /// The file that holds it.

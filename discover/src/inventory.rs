@@ -94,11 +94,9 @@ impl Inventory {
         });
         take(DeviceClass::Accelerator, accelerators, &mut doubts);
         let mut devices = names.assign(seen);
-        gpu::recall(
-            &mut devices,
-            previous.map(|inventory| inventory.devices.as_slice()).unwrap_or_default(),
-            &answers.nvml,
-        );
+        let earlier = previous.map(|inventory| inventory.devices.as_slice()).unwrap_or_default();
+        gpu::recall(&mut devices, earlier, &answers.nvml);
+        phone::recall(&mut devices, earlier);
         devices.extend(kept);
         devices.sort_by(|a, b| a.name.cmp(&b.name));
         let last = |error: Unreadable, doubts: &mut Doubts| _ = doubts.add(chain(&error));

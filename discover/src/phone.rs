@@ -11,10 +11,10 @@ mod health;
 pub mod identify;
 mod merge;
 
-use hatrack_api::cluster_node::{DeviceClass, attribute};
+use hatrack_api::cluster_node::{Device, DeviceClass, attribute};
 
 use crate::sighting::{Key, Sighting};
-use crate::usb::Device;
+use crate::usb;
 use adb::View;
 use health::Situation;
 use merge::Phone;
@@ -27,12 +27,43 @@ pub const ABI: &str = "abi";
 pub const REMOTE: &str = "adbOverTcp";
 
 /// Every phone on the bus and every one that the adb server lists.
-pub fn sightings(usb: &[Device], adb: &View) -> Vec<Sighting> {
+pub fn sightings(usb: &[usb::Device], adb: &View) -> Vec<Sighting> {
     let transports = if let View::Listed(transports) = adb { transports.as_slice() } else { &[] };
     merge::phones(usb, transports).iter().map(|phone| sighting(phone, usb, adb)).collect()
 }
 
-fn sighting(phone: &Phone, usb: &[Device], adb: &View) -> Sighting {
+/// Adds what phones told earlier of themselves: a phone that hangs, or whose key is no longer accepted, is still the model
+/// that it was. `previous` are the devices of an earlier look, from this run or an earlier one. A phone whose serial number
+/// says that it is another one keeps nothing.
+pub fn recall(devices: &mut [Device], previous: &[Device]) {
+    for phone in devices.iter_mut().filter(|device| device.class == DeviceClass::Phone && !has_told(device)) {
+        let is_same = |before: &&Device| before.name == phone.name && has_told(before) && !is_another(before, phone);
+        let Some(before) = previous.iter().find(is_same) else { continue };
+        for name in OF_PHONE {
+            if let Some(value) = before.attributes.get(name) {
+                phone.attributes.insert(name.to_owned(), value.clone());
+            }
+        }
+        for (name, value) in &before.capacity {
+            phone.capacity.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// What a phone itself tells better than the bus and the list of adb, or alone.
+const OF_PHONE: [&str; 5] = [attribute::VENDOR, attribute::MODEL, attribute::SERIAL, ANDROID_VERSION, ABI];
+
+/// Nothing but the phone itself tells its version of Android.
+fn has_told(device: &Device) -> bool {
+    device.attributes.contains_key(ANDROID_VERSION)
+}
+
+fn is_another(before: &Device, phone: &Device) -> bool {
+    let serial = |device: &Device| device.attributes.get(attribute::SERIAL).cloned();
+    serial(phone).is_some() && serial(before).is_some() && serial(phone) != serial(before)
+}
+
+fn sighting(phone: &Phone, usb: &[usb::Device], adb: &View) -> Sighting {
     let slot = slot(phone, usb);
     let serial = phone.serial().map(str::to_owned);
     let usb_path = (!slot.starts_with(TCP)).then(|| slot.clone());
@@ -69,7 +100,7 @@ fn situation<'a>(phone: &Phone<'a>, view: &'a View) -> Situation<'a> {
 const TCP: &str = "tcp/";
 
 /// Where it is. A phone that the bus does not have has the slot that adb last saw it in, by the root hub of that bus.
-fn slot(phone: &Phone, usb: &[Device]) -> String {
+fn slot(phone: &Phone, usb: &[usb::Device]) -> String {
     if let Some((device, _)) = phone.usb {
         return device.slot.clone();
     }
@@ -101,4 +132,52 @@ fn model<'a>(phone: &Phone<'a>) -> Option<&'a str> {
     let told = phone.told().find_map(|told| told.model.as_deref());
     let listed = || phone.transports.iter().find_map(|transport| transport.model.as_deref());
     told.or_else(listed).or_else(|| phone.usb.and_then(|(device, _)| device.product_name.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use hatrack_api::cluster_node::{Attribute, Capacity, Health, capacity};
+    use hatrack_api::quantity;
+
+    use super::*;
+
+    fn phone(attributes: &[(&str, &str)]) -> Device {
+        let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), Attribute::string(value)));
+        Device {
+            name: "phone-1".to_owned(),
+            class: DeviceClass::Phone,
+            attributes: attributes.collect(),
+            capacity: BTreeMap::new(),
+            nodes: vec![],
+            health: Health::ready("AdbDevice"),
+        }
+    }
+
+    fn recalled(mut now: Device, before: &Device) -> Device {
+        recall(std::slice::from_mut(&mut now), std::slice::from_ref(before));
+        now
+    }
+
+    #[test]
+    fn a_phone_that_is_silent_is_what_it_said_it_was() {
+        let mut before = phone(&[
+            ("serial", "a"),
+            ("model", "SM-F721U"),
+            ("vendor", "samsung"),
+            ("androidVersion", "14"),
+            ("abi", "x"),
+        ]);
+        before.capacity.insert(capacity::MEMORY.to_owned(), Capacity { value: quantity::from_bytes(8 << 30) });
+        let silent = phone(&[("serial", "a"), ("model", "SAMSUNG_Android"), ("usbPath", "0000:00:14.0/2")]);
+        let now = recalled(silent, &before);
+        assert_eq!((now.attributes.get("model"), &now.capacity), (before.attributes.get("model"), &before.capacity));
+        assert_eq!(now.attributes.get("usbPath"), Some(&Attribute::string("0000:00:14.0/2")), "the bus tells that");
+
+        let another = phone(&[("serial", "b"), ("model", "SAMSUNG_Android")]);
+        assert_eq!(recalled(another.clone(), &before), another);
+        let updated = phone(&[("serial", "a"), ("model", "SM-F721U"), ("androidVersion", "15")]);
+        assert_eq!(recalled(updated.clone(), &before), updated);
+    }
 }

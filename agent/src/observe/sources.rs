@@ -31,9 +31,10 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Opens hotplug on the machine itself, and begins to follow the adb server if one is configured.
-    pub fn open(config: &Config, root: &Root, nudge: Arc<Notify>) -> Self {
-        let (nvml, nvml_heard) = watch::channel(nvidia::View::default());
+    /// Opens hotplug on the machine itself, and begins to follow the adb server if one is configured. `told` is what NVML
+    /// told before the agent was restarted: it stands until NVML answers again.
+    pub fn open(config: &Config, root: &Root, told: Option<nvidia::Report>, nudge: Arc<Notify>) -> Self {
+        let (nvml, nvml_heard) = watch::channel(told.map_or(nvidia::View::Pending, nvidia::View::Report));
         let mut tasks = JoinSet::new();
         let adb = match config.adb.server {
             Some(server) => {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod answers;
 mod clock;
 mod cluster;
 mod identity;

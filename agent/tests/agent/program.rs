@@ -31,9 +31,6 @@ max = \"300ms\"
 [discovery]
 coalesce = \"5ms\"
 full-pass = \"1h\"
-settle = \"5s\"
-[nvml]
-mode = \"off\"
 ";
 
 /// What the agent is started with.
@@ -49,6 +46,10 @@ pub struct Setup {
     pub top: String,
     /// What starts the program, if not this process itself: a shell that has prepared something.
     pub wrapper: Vec<String>,
+    /// How long a restarted agent waits for answers.
+    pub settle: &'static str,
+    /// What stands below the other tables.
+    pub tables: String,
     pub environment: Vec<(&'static str, String)>,
 }
 
@@ -63,6 +64,8 @@ impl Setup {
             api: String::new(),
             top: String::new(),
             wrapper: Vec::new(),
+            settle: "30s",
+            tables: "[nvml]\nmode = \"off\"\n".to_owned(),
             environment: Vec::new(),
         }
     }
@@ -87,13 +90,15 @@ impl Setup {
         let file = self.folder.join("agent.toml");
         let text = format!(
             "name = \"{}\"\nclass = \"{}\"\nroot = \"{}\"\nstate-dir = \"{}\"\nlisten = \"127.0.0.1:0\"\n{}[api]\n\
-             request-timeout = \"2s\"\n{}{PERIODS}",
+             request-timeout = \"2s\"\n{}{PERIODS}settle = \"{}\"\n{}",
             self.name,
             self.class,
             self.root.display(),
             self.state_dir().display(),
             self.top,
-            self.api
+            self.api,
+            self.settle,
+            self.tables
         );
         std::fs::write(&file, text).unwrap();
         let mut line = self.wrapper.clone();
@@ -206,8 +211,14 @@ impl Agent {
 
     /// Waits until the agent has looked as often as it was asked to.
     pub async fn looked(&self, times: f64) {
+        self.looked_for("asked", times).await;
+    }
+
+    /// Waits until the agent has looked this often for one cause.
+    pub async fn looked_for(&self, cause: &str, times: f64) {
+        let name = format!("hatrack_agent_looks_total{{cause=\"{cause}\"}}");
         let polled = async {
-            while self.metric("hatrack_agent_looks_total{cause=\"asked\"}").await < times {
+            while self.metric(&name).await < times {
                 sleep(Duration::from_millis(5)).await;
             }
         };
