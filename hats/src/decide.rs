@@ -1,0 +1,348 @@
+//! The decision: what is to happen now.
+//!
+//! A decision tries its own actions out on a copy of the world, one after the other, so that each sees the effect of those
+//! before it: two requests for one device are decided in one place, in order. It ends when nothing more follows,
+//! so that deciding again on the resulting world asks for nothing.
+//!
+//! Order of a pass: finish what others recorded; fence silent nodes; take off what ends; take back authority and devices; consider the
+//! requests that wait, by creation; give authority; write statuses.
+
+mod carriers;
+mod ledger;
+mod transition;
+
+use std::time::Duration;
+
+use hatrack_api::hat::SuccessionPolicy;
+use hatrack_api::hat_binding::{HatBinding, Phase, VerdictAction};
+use hatrack_api::{Hat, HatPolicySpec};
+use jiff::Timestamp;
+
+use crate::action::{Action, Plan, Uid, record_name, throttled_name};
+use crate::lifecycle::{Cause, complete};
+use crate::moment::Moment;
+use crate::placement::{Demand, Placement, place};
+use crate::throttles::{Held, Limits, Request, Rule, Rules, admit};
+use crate::world::{World, status_of};
+use crate::{quorum, succession, supervision};
+
+/// Seconds that a lost device has to come back.
+pub const DEVICE_GRACE_SECONDS: u64 = 60;
+/// Seconds that a node needs at most to stop a hat.
+pub const STOP_SECONDS: u64 = 30;
+/// Seconds between two texts of a held request.
+pub const TEXT_SECONDS: u64 = 60;
+
+/// Passes after which a decision ends even if more follows; what is left is decided by the next.
+const MAX_PASSES: usize = 32;
+
+/// What is to happen now, and when to ask again.
+pub fn decide(world: &World, now: Moment) -> Plan {
+    decide_by(world, now, Rules::default())
+}
+
+/// As [`decide`], asking only some of the rules. For proofs that each of them is needed.
+pub fn decide_by(world: &World, now: Moment, rules: Rules) -> Plan {
+    let mut decision =
+        Decision { world: world.clone(), rules, exact: now, now: now.whole_second(), actions: vec![], wake: None };
+    for _ in 0..MAX_PASSES {
+        let before = decision.actions.len();
+        decision.pass();
+        if decision.actions.len() == before {
+            break;
+        }
+    }
+    Plan { wake_at: decision.wake.map(|wait| now.after(wait)), actions: decision.actions }
+}
+
+/// Why a request is held, or that it is not: what `why` shows. `None` if there is no such request or it does not wait.
+pub fn why(world: &World, uid: &str, now: Moment) -> Option<Result<(), Held>> {
+    let binding = world.binding(uid).filter(|binding| status_of(binding).phase == Phase::Pending)?;
+    let uid = uid.to_owned();
+    Some(assess(world, Rules::default(), &uid, binding, now).map(|_| ()))
+}
+
+/// What a request gets.
+pub(crate) struct Admission {
+    pub cause: Cause,
+    pub placement: Option<Placement>,
+    pub previous: Option<hatrack_api::hat_swap::PreviousWearer>,
+}
+
+/// Asks everything that stands between a request and a hat.
+fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Moment) -> Result<Admission, Held> {
+    let (policy, hat) = known(world, binding)?;
+    let request = Request { world, uid, binding, hat, policy, now: now.wall };
+    admit(rules, &request)?;
+    let placement = match &hat.spec.requirements {
+        None => None,
+        Some(requirements) => {
+            let exclusive = rules.has(Rule::Exclusive);
+            let found = place(world, Demand { requirements, binding: uid, exclusive }, now.steady);
+            Some(found.map_err(|refusal| Held::new(Rule::Unschedulable, refusal.to_string()))?)
+        }
+    };
+    let previous = succession::predecessor(world, &binding.spec.hat, hat).filter(|_| !request.was_worn());
+    let cause = match &previous {
+        _ if request.was_worn() => Cause::Moved,
+        Some(_) => Cause::Succeeded,
+        None => Cause::Admitted,
+    };
+    Ok(Admission { cause, placement, previous })
+}
+
+/// The policy and the hat of a request. Missing data holds.
+fn known<'a>(world: &'a World, binding: &HatBinding) -> Result<(&'a HatPolicySpec, &'a Hat), Held> {
+    let name = &binding.spec.hat;
+    let policy = world.policy.as_ref().map(|policy| &policy.spec);
+    let policy = policy.ok_or_else(|| Held::new(Rule::Policy, "there is no HatPolicy named default: create one"))?;
+    let hat =
+        world.hat(name).ok_or_else(|| Held::new(Rule::HatExists, format!("there is no hat {name}: create it")))?;
+    if hat.metadata.deletion_timestamp.is_some() {
+        return Err(Held::new(Rule::HatExists, format!("the hat {name} is being deleted")));
+    }
+    Ok((policy, hat))
+}
+
+/// A decision in the making.
+struct Decision {
+    world: World,
+    rules: Rules,
+    exact: Moment,
+    now: Moment,
+    actions: Vec<Action>,
+    wake: Option<Duration>,
+}
+
+impl Decision {
+    fn pass(&mut self) {
+        let live: Vec<Uid> = self.world.queue.iter().map(|(_, uid)| uid.clone()).collect();
+        for uid in &live {
+            self.finish_recorded(uid);
+        }
+        self.fence_silent_nodes();
+        // Those who leave make room before anybody's term is renewed for want of others.
+        let leaves =
+            |uid: &&Uid| self.world.binding(uid).is_some_and(|binding| binding.metadata.deletion_timestamp.is_some());
+        let (leaving, staying): (Vec<&Uid>, Vec<&Uid>) = live.iter().partition(leaves);
+        for uid in leaving.into_iter().chain(staying) {
+            self.settle(uid);
+        }
+        self.assign_hats();
+        self.withdraw();
+        for uid in &live {
+            self.consider(uid);
+        }
+        self.assign_hats();
+        self.grant();
+        self.keep_ledgers();
+    }
+
+    fn act(&mut self, action: Action) {
+        self.world.apply(&action, self.now.steady);
+        self.actions.push(action);
+    }
+
+    fn wake_at(&mut self, wall: Timestamp) {
+        if wall > self.now.wall && wall < Timestamp::MAX {
+            self.wake_after(self.exact.until(wall));
+        }
+    }
+
+    fn wake_after(&mut self, wait: Duration) {
+        self.wake = Some(self.wake.map_or(wait, |known| known.min(wait)));
+    }
+
+    fn live(&self, uid: &Uid) -> Option<HatBinding> {
+        self.world.binding(uid).filter(|binding| !status_of(binding).phase.is_ended()).cloned()
+    }
+
+    /// Rolls a binding forward over every record that is ahead of its status.
+    fn finish_recorded(&mut self, uid: &Uid) {
+        while let Some(binding) = self.world.binding(uid) {
+            let status = status_of(binding);
+            let Some(record) = self.world.swap(&record_name(uid, status.transitions + 1)) else { return };
+            let status = self.dressed(binding, complete(status, &record.spec));
+            self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
+        }
+    }
+
+    /// Makes every transition of a binding that is due without a new admission.
+    fn settle(&mut self, uid: &Uid) {
+        while let Some(binding) = self.live(uid) {
+            let Some((cause, message)) = self.due(uid, &binding) else { return };
+            self.transit(uid, &binding, cause, &message, None);
+        }
+    }
+
+    /// The transition that is due, the final ones first.
+    fn due(&mut self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+        let standing = supervision::standing(binding, self.now.wall);
+        if let Some(next) = standing.next {
+            self.wake_at(next);
+        }
+        let worn = status_of(binding).phase.is_worn();
+        if binding.metadata.deletion_timestamp.is_some() {
+            let was_worn = status_of(binding).bound_at.is_some();
+            let cause = if was_worn { Cause::Released } else { Cause::Withdrawn };
+            return Some((cause, "the binding was deleted".to_owned()));
+        }
+        if let Some(verdict) = standing.says(VerdictAction::Revoke) {
+            return Some((Cause::Revoked, said(verdict)));
+        }
+        if worn && self.world.hat(&binding.spec.hat).is_none() {
+            return Some((Cause::HatGone, format!("the hat {} was deleted", binding.spec.hat)));
+        }
+        self.term_end(uid, binding)
+            .or_else(|| self.loss(binding))
+            .or_else(|| self.quorum_change(uid, binding))
+            .or_else(|| self.change_of_authority(uid, binding))
+    }
+
+    fn term_end(&mut self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+        let status = status_of(binding);
+        let ends = status.expires_at.as_ref()?.0;
+        if ends > self.now.wall || !self.rules.has(Rule::Term) {
+            self.wake_at(ends);
+            return None;
+        }
+        let hat = self.world.hat(&binding.spec.hat);
+        let renews = status.phase == Phase::Active
+            && self.world.policy.is_some()
+            && hat.is_some_and(|hat| {
+                hat.metadata.deletion_timestamp.is_none() && succession::policy(hat) == SuccessionPolicy::Renew
+            });
+        if renews && self.may_be_active(uid, binding) && !self.somebody_waits_for(uid, binding) {
+            return Some((Cause::Renewed, "the term ended and nobody waits for the hat".to_owned()));
+        }
+        Some((Cause::TermEnded, format!("the term ended at {ends}")))
+    }
+
+    /// Whether a request would be admitted in the place of this holder, and not without it.
+    fn somebody_waits_for(&self, uid: &Uid, binding: &HatBinding) -> bool {
+        let mut without = self.world.clone();
+        let mut ended = status_of(binding).clone();
+        ended.phase = Phase::Expired;
+        without.apply(&Action::SetStatus { binding: uid.clone(), status: Box::new(ended) }, self.now.steady);
+        let others = self.world.live_of_hat.get(&binding.spec.hat).into_iter().flatten();
+        others.filter(|other| *other != uid).any(|other| {
+            let waits = |world: &World| {
+                let request = world.binding(other).filter(|binding| status_of(binding).phase == Phase::Pending)?;
+                Some(assess(world, self.rules, other, request, self.now).is_ok())
+            };
+            waits(&without) == Some(true) && waits(&self.world) == Some(false)
+        })
+    }
+
+    /// A binding that has no quorum but should, or had the exception, or has one now.
+    fn quorum_change(&self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+        let (policy, hat) = known(&self.world, binding).ok()?;
+        let request = Request { world: &self.world, uid, binding, hat, policy, now: self.now.wall };
+        let granted = quorum::granted(binding);
+        let worn = status_of(binding).phase.is_worn();
+        match quorum::grant(&request) {
+            Ok(Some(Cause::Quorum)) if granted != Some(Cause::Quorum) => {
+                Some((Cause::Quorum, format!("co-signed by {}", listed(quorum::cosigners(binding)))))
+            }
+            Ok(Some(Cause::Bootstrap)) if granted.is_none() && !worn => {
+                Some((Cause::Bootstrap, "the hat has never had a quorum: HatPolicy spec.bootstrap".to_owned()))
+            }
+            Err(_) if worn && granted == Some(Cause::Bootstrap) && quorum::has_been_reached(hat) => {
+                Some((Cause::BootstrapEnded, "the hat has had its quorum: the exception is over".to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Into probation, out of it, and out of the warmup.
+    fn change_of_authority(&mut self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+        let phase = status_of(binding).phase;
+        let standing = supervision::standing(binding, self.now.wall);
+        let probation = standing.says(VerdictAction::Probation);
+        match (phase, probation) {
+            (Phase::Warmup | Phase::Active, Some(verdict)) => Some((Cause::Probation, said(verdict))),
+            (Phase::Probation, None) if !self.is_warm(binding) || self.may_be_active(uid, binding) => {
+                let why = standing.verdict.map_or_else(|| "no verdict keeps it on probation".to_owned(), said);
+                Some((Cause::Restored, why))
+            }
+            (Phase::Warmup, None) if self.is_warm(binding) && self.may_be_active(uid, binding) => {
+                Some((Cause::WarmedUp, "the warmup is over".to_owned()))
+            }
+            (
+                Phase::Pending
+                | Phase::Warmup
+                | Phase::Active
+                | Phase::Probation
+                | Phase::Revoked
+                | Phase::Expired
+                | Phase::Released,
+                _,
+            ) => None,
+        }
+    }
+
+    /// Whether the warmup is over, or the rule is not asked.
+    fn is_warm(&mut self, binding: &HatBinding) -> bool {
+        let ends = status_of(binding).warmup_ends_at.as_ref().map(|time| time.0);
+        if let Some(ends) = ends {
+            self.wake_at(ends);
+        }
+        ends.is_none_or(|ends| ends <= self.now.wall) || !self.rules.has(Rule::Warmup)
+    }
+
+    /// Full authority needs a policy, a hat that stays and, if the hat is gated, a quorum still.
+    fn may_be_active(&self, uid: &Uid, binding: &HatBinding) -> bool {
+        let Ok((policy, hat)) = known(&self.world, binding) else { return false };
+        let request = Request { world: &self.world, uid, binding, hat, policy, now: self.now.wall };
+        !self.rules.has(Rule::Quorum) || quorum::met(&request).is_ok()
+    }
+
+    /// A request that waits: admits it, or says why not.
+    fn consider(&mut self, uid: &Uid) {
+        let Some(binding) = self.live(uid) else { return };
+        if status_of(&binding).phase != Phase::Pending {
+            self.refresh(uid, &binding, None);
+            return;
+        }
+        match assess(&self.world, self.rules, uid, &binding, self.now) {
+            Ok(admission) => {
+                let hat = &binding.spec.hat;
+                let message = match &admission.placement {
+                    Some(placement) => format!("{hat} goes on, on node {}", placement.node),
+                    None => format!("{hat} goes on"),
+                };
+                self.transit(uid, &binding, admission.cause, &message, Some(admission));
+            }
+            Err(held) => self.hold(uid, &binding, &held),
+        }
+    }
+
+    fn hold(&mut self, uid: &Uid, binding: &HatBinding, held: &Held) {
+        if let Some(until) = held.until {
+            self.wake_at(until);
+        }
+        self.finalize(uid, binding);
+        let name = throttled_name(uid, status_of(binding).transitions, held.rule.as_str());
+        if self.world.swap(&name).is_none() {
+            let record = self.throttled(uid, binding, held);
+            self.act(Action::Record(Box::new(crate::action::record(name, record))));
+        }
+        let Some(binding) = self.live(uid) else { return };
+        self.refresh(uid, &binding, Some(held));
+    }
+
+    fn limits(&self, binding: &HatBinding) -> Limits {
+        Limits::of(self.world.hat(&binding.spec.hat), self.world.policy.as_ref().map(|policy| &policy.spec))
+    }
+}
+
+fn said(verdict: &hatrack_api::hat_binding::Verdict) -> String {
+    match &verdict.reason {
+        Some(reason) => format!("{}: {reason}", verdict.by),
+        None => format!("by {}", verdict.by),
+    }
+}
+
+fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,72 @@
+//! Quorum: enough distinct others have vouched for a request, or it is the one that starts a society.
+//!
+//! Co-signers are counted as identities, not as entries, and the wearer is none of them. An absent list is an empty one.
+//! Whether a co-signature is the co-signer's own is admission's to see; here it is taken as written.
+//!
+//! Bootstrap: HatPolicy's `bootstrap` names one hat and one wearer. Until a binding of that hat has been Active with a quorum (the
+//! hat's condition `QuorumReached`), one binding of that wearer passes without; its QuorumGrant has the reason `Bootstrap`.
+//! Then the exception is over, for good, and what was put on by it ends, unless it has a quorum of its own by then.
+
+use std::collections::BTreeSet;
+
+use hatrack_api::hat_binding::{Phase, condition};
+use hatrack_api::{Hat, HatBinding, hat};
+
+use crate::lifecycle::{Cause, condition_of, is_true};
+use crate::throttles::{Held, Request, Rule};
+use crate::world::status_of;
+
+/// Distinct identities that vouch for a wearer, without itself.
+pub fn cosigners(binding: &HatBinding) -> BTreeSet<&str> {
+    let wearer = binding.spec.wearer.spiffe_id.as_str();
+    binding.spec.cosigned_by.iter().map(|entry| entry.spiffe_id.as_str()).filter(|signer| *signer != wearer).collect()
+}
+
+/// By what a request passes, if it does: enough co-signers, or the exception. `None`: the hat needs no quorum.
+pub(crate) fn grant(request: &Request<'_>) -> Result<Option<Cause>, Held> {
+    let Some(size) = request.limits().quorum else { return Ok(None) };
+    let count = i64::try_from(cosigners(request.binding).len()).unwrap_or(i64::MAX);
+    if count >= size {
+        return Ok(Some(Cause::Quorum));
+    }
+    if is_excepted(request) {
+        return Ok(Some(Cause::Bootstrap));
+    }
+    let missing = size - count;
+    let message = format!(
+        "{count} of {size} co-signers: {missing} more that are not the wearer have to add themselves to spec.cosignedBy"
+    );
+    Err(Held::new(Rule::Quorum, message))
+}
+
+pub(crate) fn met(request: &Request<'_>) -> Result<(), Held> {
+    grant(request).map(|_| ())
+}
+
+fn is_excepted(request: &Request<'_>) -> bool {
+    let hat = &request.binding.spec.hat;
+    let named = request
+        .policy
+        .bootstrap
+        .as_ref()
+        .is_some_and(|bootstrap| bootstrap.hat == *hat && bootstrap.wearer == request.wearer());
+    let taken = || request.world.worn_of_hat(hat).any(|uid| uid != request.uid);
+    named && !has_been_reached(request.hat) && !taken()
+}
+
+/// Whether a hat has had its quorum once.
+pub(crate) fn has_been_reached(hat: &Hat) -> bool {
+    let conditions = hat.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    is_true(conditions, hat::condition::QUORUM_REACHED)
+}
+
+/// By what a binding's recorded grant was given.
+pub(crate) fn granted(binding: &HatBinding) -> Option<Cause> {
+    let met = condition_of(&status_of(binding).conditions, condition::QUORUM_MET)?;
+    if met.status == "True" { Cause::named(&met.reason) } else { None }
+}
+
+/// Whether a binding is Active with a quorum: what ends bootstrap.
+pub(crate) fn proves_a_quorum(binding: &HatBinding) -> bool {
+    status_of(binding).phase == Phase::Active && granted(binding) == Some(Cause::Quorum)
+}

@@ -1,0 +1,241 @@
+//! A node as the operator sees it: what it has, whether it is alive, and what it still carries.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hatrack_api::ClusterNode;
+use hatrack_api::cluster_node::{Class, ClusterNodeSpec, Device, HatAssignment, WornHat, WornState};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::action::Uid;
+use crate::requirements::{Judge, Kind};
+
+/// Seconds after which a silent node is no longer Ready: the duration of its Lease.
+pub const LEASE_SECONDS: u64 = 40;
+
+/// What was seen of a node's Lease.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sight {
+    /// When the Lease was last seen renewed, on the operator's steady clock. The operator's first sight of it counts: it
+    /// never compares the node's clock with its own.
+    pub renewed: Duration,
+    /// `spec.renewTime` as it stood then. Only its change matters: the node's clock may be stepped either way.
+    pub renew_time: Option<Timestamp>,
+    /// `metadata.resourceVersion` as it stood then: an older event is none.
+    version: Option<u64>,
+    /// `spec.leaseTransitions`: the fence.
+    pub transitions: i32,
+    /// Whether the node was fenced and has not renewed since.
+    pub fenced: bool,
+}
+
+/// One machine.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// The ClusterNode.
+    pub node: ClusterNode,
+    /// Its Lease; `None` before it was ever seen.
+    pub lease: Option<Sight>,
+    /// Its kind, for verdicts.
+    pub(crate) kind: Kind,
+    /// Kinds of its devices, in the order of `status.devices`.
+    pub(crate) device_kinds: Vec<Kind>,
+    /// Since when a device that was there is gone or unusable, on the steady clock.
+    pub(crate) lost: BTreeMap<String, Duration>,
+    /// Names of the devices that were ever usable here.
+    known: BTreeSet<String>,
+    /// Whether the ClusterNode exists.
+    registered: bool,
+    first_seen: Duration,
+    /// Devices of the bindings that are worn here.
+    load: BTreeMap<Uid, Vec<String>>,
+    /// What `load`, `status.hats` and `status.worn` make of the devices.
+    held: BTreeSet<String>,
+}
+
+impl NodeView {
+    pub(super) fn new(node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
+        let view = Self {
+            kind: judge.node_kind(&node),
+            device_kinds: vec![],
+            lost: BTreeMap::new(),
+            known: BTreeSet::new(),
+            lease: None,
+            registered: true,
+            first_seen: steady,
+            load: BTreeMap::new(),
+            held: BTreeSet::new(),
+            node: node.clone(),
+        };
+        view.with_node(node, judge, steady)
+    }
+
+    /// A node of which only the Lease is known.
+    pub(super) fn awaited(name: &str, judge: &Judge, steady: Duration) -> Self {
+        let spec = ClusterNodeSpec {
+            class: Class::Worker,
+            profile: None,
+            hardware_id: None,
+            unschedulable: None,
+            revoked: None,
+            expects: None,
+        };
+        let node = ClusterNode {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            spec,
+            status: None,
+        };
+        Self { registered: false, ..Self::new(node, judge, steady) }
+    }
+
+    pub(super) fn with_node(&self, node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
+        let mut view = Self { kind: judge.node_kind(&node), registered: true, node, ..self.clone() };
+        view.device_kinds = view.devices().iter().map(|device| judge.device_kind(device)).collect();
+        let usable: BTreeSet<String> = view
+            .devices()
+            .iter()
+            .filter(|device| device.health.is_usable())
+            .map(|device| device.name.clone())
+            .collect();
+        view.lost.retain(|name, _| !usable.contains(name));
+        for name in view.known.difference(&usable) {
+            view.lost.entry(name.clone()).or_insert(steady);
+        }
+        view.known.extend(usable);
+        view.counted()
+    }
+
+    pub(super) fn unregistered(&self, judge: &Judge) -> Self {
+        let name = self.name();
+        let awaited = Self::awaited(&name, judge, self.first_seen);
+        Self { lease: self.lease.clone(), load: self.load.clone(), ..awaited }.counted()
+    }
+
+    /// A renewal by another machine than the pinned one is none.
+    pub(super) fn with_lease(&self, lease: &Lease, steady: Duration) -> Self {
+        let spec = lease.spec.clone().unwrap_or_default();
+        let pinned = self.node.spec.hardware_id.as_deref().unwrap_or_default();
+        if !pinned.is_empty() && spec.holder_identity.as_deref().is_some_and(|holder| holder != pinned) {
+            return self.clone();
+        }
+        let known = self.lease.clone().unwrap_or_else(|| Sight { renewed: steady, ..Sight::default() });
+        let version = lease.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
+        if version.is_some() && version < known.version {
+            return self.clone();
+        }
+        let transitions = spec.lease_transitions.unwrap_or(0).max(known.transitions);
+        let renew_time = spec.renew_time.map(|time| time.0);
+        let is_renewed = renew_time.is_some() && renew_time != known.renew_time;
+        let sight = if is_renewed {
+            Sight { renewed: steady, renew_time, version, transitions, fenced: false }
+        } else {
+            Sight { version, transitions, ..known }
+        };
+        Self { lease: Some(sight), ..self.clone() }
+    }
+
+    pub(super) fn fenced_at(&self, transitions: i32) -> Self {
+        let known = self.lease.clone().unwrap_or_else(|| Sight { renewed: self.first_seen, ..Sight::default() });
+        Self { lease: Some(Sight { transitions, fenced: true, ..known }), ..self.clone() }
+    }
+
+    pub(super) fn with_hats(&self, hats: Vec<HatAssignment>) -> Self {
+        let mut view = self.clone();
+        view.node.status.get_or_insert_default().hats = Some(hats);
+        view.counted()
+    }
+
+    pub(super) fn with_load(self, load: BTreeMap<Uid, Vec<String>>) -> Self {
+        Self { load, ..self }.counted()
+    }
+
+    /// Held is what a worn binding has, what an assignment names that has not been taken back, and everything while the
+    /// node still wears something that nobody assigned to it.
+    fn counted(mut self) -> Self {
+        let assigned = self.hats().iter().flat_map(|hat| hat.devices.iter().cloned());
+        self.held = self.load.values().flatten().cloned().chain(assigned).collect();
+        self
+    }
+
+    /// Name of the node.
+    pub fn name(&self) -> String {
+        super::name_of(&self.node.metadata)
+    }
+
+    /// Whether the ClusterNode exists.
+    pub fn is_registered(&self) -> bool {
+        self.registered
+    }
+
+    /// The devices that it reports.
+    pub fn devices(&self) -> &[Device] {
+        self.node.status.as_ref().and_then(|status| status.devices.as_deref()).unwrap_or_default()
+    }
+
+    /// What it is to wear.
+    pub fn hats(&self) -> &[HatAssignment] {
+        self.node.status.as_ref().and_then(|status| status.hats.as_deref()).unwrap_or_default()
+    }
+
+    /// What it says that it wears.
+    pub fn worn(&self) -> &[WornHat] {
+        self.node.status.as_ref().and_then(|status| status.worn.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether the agent has reported that it stopped a binding's hat.
+    pub fn has_stopped(&self, binding: &str) -> bool {
+        self.worn().iter().any(|worn| worn.binding == binding && worn.state == WornState::Stopped)
+    }
+
+    /// Whether it wears something that nobody wants it to wear: the agent is still stopping it.
+    pub(crate) fn wears_unassigned(&self) -> bool {
+        self.worn()
+            .iter()
+            .any(|worn| worn.state != WornState::Stopped && !self.hats().iter().any(|hat| hat.binding == worn.binding))
+    }
+
+    /// Whether a binding left traces here: it cannot be placed here again before they are gone.
+    pub(crate) fn remembers(&self, binding: &str) -> bool {
+        self.hats().iter().any(|hat| hat.binding == binding) || self.worn().iter().any(|worn| worn.binding == binding)
+    }
+
+    /// Whether a device is nobody's and can be used.
+    pub(crate) fn is_free(&self, device: &Device) -> bool {
+        device.health.is_usable() && !self.held.contains(&device.name)
+    }
+
+    /// Since when a device is gone or unusable. `None`: it can be used, or the node has not said what it has.
+    pub(crate) fn lost_since(&self, device: &str) -> Option<Duration> {
+        self.node.status.as_ref().and_then(|status| status.devices.as_ref())?;
+        let usable = self.devices().iter().any(|known| known.name == device && known.health.is_usable());
+        (!usable).then(|| self.lost.get(device).copied().unwrap_or(self.first_seen))
+    }
+
+    /// How many bindings it carries.
+    pub(crate) fn load(&self) -> usize {
+        self.load.len()
+    }
+
+    /// How long its Lease has not been renewed; `None` if it was never seen to have one.
+    pub fn silence(&self, steady: Duration) -> Option<Duration> {
+        self.lease.as_ref().map(|sight| steady.saturating_sub(sight.renewed))
+    }
+
+    /// Silence, also of a node that never had a Lease.
+    pub(crate) fn silence_or_age(&self, steady: Duration) -> Duration {
+        self.silence(steady).unwrap_or_else(|| steady.saturating_sub(self.first_seen))
+    }
+
+    /// Whether it renews its Lease.
+    pub fn is_ready(&self, steady: Duration) -> bool {
+        self.lease.as_ref().is_some_and(|sight| !sight.fenced)
+            && self.silence(steady).is_some_and(|silence| silence < Duration::from_secs(LEASE_SECONDS))
+    }
+
+    /// Whether it was fenced and has not come back.
+    pub fn is_fenced(&self) -> bool {
+        self.lease.as_ref().is_some_and(|sight| sight.fenced)
+    }
+}

@@ -1,0 +1,238 @@
+//! The records, by what is asked of them: who had which hat when, and how the hat's terms ended.
+//!
+//! **Reputation** of a hat is the share of its terms that ended well, over all its wearers, in percent and rounded down:
+//! `100 × (well + 1) / (well + 2 × revoked + probations + 1)`. A term ends well by its end, by being given back or by an
+//! exception that is over; a revocation weighs twice, a probation once; what is not the wearer's doing (a lost node, a lost
+//! device, a withdrawn request) does not count. It is absent before the first end or probation. It is a function of the records
+//! that are kept (`swapRetentionDays`).
+//!
+//! **Lifetime wearers** are the distinct identities in the kept records; the hat's status keeps the largest number seen.
+//!
+//! **Attribution**: between going on and coming off a hat is worn; after that, until the record's `stickyAttributionEndsAt`, what
+//! happens with the hat's authority is still attributed to its last wearer.
+
+use std::sync::Arc;
+
+use hatrack_api::hat_binding::Phase;
+use hatrack_api::hat_swap::{HatSwap, HatSwapSpec, SwapEvent};
+use imbl::{OrdMap, OrdSet};
+use jiff::Timestamp;
+
+use super::World;
+use crate::lifecycle::Cause;
+
+/// Records in the order in which things happened, then by name.
+type Timeline = OrdSet<(Timestamp, String)>;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Records {
+    by_name: OrdMap<String, Arc<HatSwap>>,
+    by_time: Timeline,
+    of_wearer: OrdMap<String, Timeline>,
+    of_hat: OrdMap<String, Timeline>,
+    tallies: OrdMap<String, Tally>,
+}
+
+/// How the terms of a hat ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Terms that ended well.
+    pub well: i64,
+    /// Terms that a supervisor ended.
+    pub revoked: i64,
+    /// Times that a supervisor reduced a wearer's authority.
+    pub probations: i64,
+    /// Records of each wearer that had the hat on.
+    wearers: OrdMap<String, i64>,
+}
+
+impl Tally {
+    /// See the module.
+    pub fn reputation(&self) -> Option<i64> {
+        let counted = self.well + self.revoked + self.probations;
+        (counted > 0).then(|| 100 * (self.well + 1) / (self.well + 2 * self.revoked + self.probations + 1))
+    }
+
+    /// Distinct identities that had the hat on.
+    pub fn wearers(&self) -> i64 {
+        i64::try_from(self.wearers.len()).unwrap_or(i64::MAX)
+    }
+
+    fn count(&mut self, record: &HatSwapSpec, by: i64) {
+        let cause = cause(record);
+        match record.event {
+            SwapEvent::SwapOff if cause == Some(Cause::Revoked) => self.revoked += by,
+            SwapEvent::SwapOff if !cause.is_some_and(Cause::is_no_fault_of_the_wearer) => self.well += by,
+            SwapEvent::Probation => self.probations += by,
+            SwapEvent::SwapOn | SwapEvent::WarmupBegin => {
+                let wearer = record.wearer.spiffe_id.clone();
+                let times = self.wearers.get(&wearer).copied().unwrap_or(0) + by;
+                if times > 0 {
+                    self.wearers.insert(wearer, times);
+                } else {
+                    self.wearers.remove(&wearer);
+                }
+            }
+            SwapEvent::SwapOff | SwapEvent::WarmupEnd | SwapEvent::QuorumGrant | SwapEvent::Throttled => {}
+        }
+    }
+}
+
+/// The cause that a record names; other operators may have had other words.
+pub(crate) fn cause(record: &HatSwapSpec) -> Option<Cause> {
+    record.reason.as_deref().and_then(Cause::named)
+}
+
+impl Records {
+    pub fn insert(&mut self, swap: Arc<HatSwap>) {
+        let name = super::name_of(&swap.metadata);
+        if self.by_name.contains_key(&name) {
+            return;
+        }
+        let entry = (swap.spec.occurred_at.0, name.clone());
+        self.by_time.insert(entry.clone());
+        self.of_wearer.entry(swap.spec.wearer.spiffe_id.clone()).or_default().insert(entry.clone());
+        self.of_hat.entry(swap.spec.hat.clone()).or_default().insert(entry);
+        self.tallies.entry(swap.spec.hat.clone()).or_default().count(&swap.spec, 1);
+        self.by_name.insert(name, swap);
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        let Some(swap) = self.by_name.remove(name) else { return };
+        let entry = (swap.spec.occurred_at.0, name.to_owned());
+        self.by_time.remove(&entry);
+        for (index, key) in [(&mut self.of_wearer, &swap.spec.wearer.spiffe_id), (&mut self.of_hat, &swap.spec.hat)] {
+            if let Some(timeline) = index.get_mut(key) {
+                timeline.remove(&entry);
+                if timeline.is_empty() {
+                    index.remove(key);
+                }
+            }
+        }
+        if let Some(tally) = self.tallies.get_mut(&swap.spec.hat) {
+            tally.count(&swap.spec, -1);
+        }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&HatSwap> {
+        self.by_name.get(name).map(AsRef::as_ref)
+    }
+
+    /// Records of a wearer, the newest first.
+    pub fn of_wearer<'a>(&'a self, wearer: &str) -> impl Iterator<Item = &'a HatSwap> {
+        self.newest_first(self.of_wearer.get(wearer))
+    }
+
+    /// Records of a hat, the newest first.
+    pub fn of_hat<'a>(&'a self, hat: &str) -> impl Iterator<Item = &'a HatSwap> {
+        self.newest_first(self.of_hat.get(hat))
+    }
+
+    fn newest_first<'a>(&'a self, timeline: Option<&'a Timeline>) -> impl Iterator<Item = &'a HatSwap> {
+        timeline.into_iter().flat_map(|timeline| timeline.iter().rev()).filter_map(|(_, name)| self.get(name))
+    }
+
+    /// Records that are not newer than a time, the oldest first.
+    pub fn until(&self, time: Timestamp) -> impl Iterator<Item = &HatSwap> {
+        self.by_time.iter().take_while(move |(at, _)| *at <= time).filter_map(|(_, name)| self.get(name))
+    }
+
+    /// How many records are newer than a time.
+    pub fn count_after(&self, time: Timestamp) -> i64 {
+        let count = self.by_time.iter().rev().take_while(|(at, _)| *at > time).count();
+        i64::try_from(count).unwrap_or(i64::MAX)
+    }
+
+    pub fn tally(&self, hat: &str) -> Tally {
+        self.tallies.get(hat).cloned().unwrap_or_default()
+    }
+}
+
+/// A time during which a hat was somebody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// Who.
+    pub wearer: String,
+    /// UID of the binding.
+    pub binding: String,
+    /// When the hat went on.
+    pub from: Timestamp,
+    /// When it came off; absent: it is still on.
+    pub to: Option<Timestamp>,
+    /// Until when what happens is still attributed to the wearer.
+    pub sticky_until: Option<Timestamp>,
+    /// The node and the devices at first.
+    pub node: Option<String>,
+}
+
+impl Stay {
+    /// Whether the hat was on at a time.
+    pub fn wears_at(&self, time: Timestamp) -> bool {
+        self.from <= time && self.to.is_none_or(|to| time < to)
+    }
+
+    /// Whether what happened at a time is this wearer's: the hat was on, or had come off a short while before.
+    pub fn is_attributed_at(&self, time: Timestamp) -> bool {
+        self.wears_at(time)
+            || (self.to.is_some_and(|to| to <= time) && self.sticky_until.is_some_and(|until| time < until))
+    }
+}
+
+impl World {
+    /// Every stay of a hat that the kept records tell of, in the order of going on.
+    pub fn stays(&self, hat: &str) -> Vec<Stay> {
+        let mut stays: Vec<Stay> = vec![];
+        let mut records: Vec<&HatSwap> = self.records.of_hat(hat).collect();
+        records.reverse();
+        for swap in records {
+            let record = &swap.spec;
+            let binding = record.binding_ref.as_ref().map(|binding| binding.uid.clone()).unwrap_or_default();
+            let open = stays.iter_mut().find(|stay| stay.to.is_none() && stay.binding == binding);
+            let outcome = record.outcome.as_ref();
+            let goes_on = match outcome {
+                Some(outcome) => outcome.phase.is_worn(),
+                None => matches!(record.event, SwapEvent::SwapOn | SwapEvent::WarmupBegin),
+            };
+            match (open, record.event) {
+                (Some(stay), SwapEvent::SwapOff) => {
+                    stay.to = Some(record.occurred_at.0);
+                    stay.sticky_until =
+                        outcome.and_then(|outcome| outcome.sticky_attribution_ends_at.as_ref()).map(|time| time.0);
+                }
+                (None, _) if goes_on => stays.push(Stay {
+                    wearer: record.wearer.spiffe_id.clone(),
+                    binding,
+                    from: record.occurred_at.0,
+                    to: None,
+                    sticky_until: None,
+                    node: outcome.and_then(|outcome| outcome.node_name.clone()),
+                }),
+                _ => {}
+            }
+        }
+        stays
+    }
+
+    /// Who answers for what was done with a hat at a time: those who wore it and those to whom it still stuck.
+    pub fn attributed(&self, hat: &str, time: Timestamp) -> Vec<Stay> {
+        self.stays(hat).into_iter().filter(|stay| stay.is_attributed_at(time)).collect()
+    }
+
+    /// What `wearer` was for `hat` at a time: on, sticking, or nothing.
+    pub fn attribution(&self, wearer: &str, hat: &str, time: Timestamp) -> Option<Stay> {
+        let mut stays = self.attributed(hat, time).into_iter().filter(|stay| stay.wearer == wearer);
+        let first = stays.next()?;
+        Some(stays.find(|stay| stay.wears_at(time)).filter(|_| !first.wears_at(time)).unwrap_or(first))
+    }
+
+    /// How the terms of a hat ended, from the kept records.
+    pub fn tally(&self, hat: &str) -> Tally {
+        self.records.tally(hat)
+    }
+
+    /// The phase that the records say a binding is in: what a lost status is restored from.
+    pub fn recorded_phase(&self, uid: &str) -> Option<Phase> {
+        let last = (1..).map_while(|number| self.records.get(&crate::action::record_name(uid, number))).last()?;
+        last.spec.outcome.as_ref().map(|outcome| outcome.phase)
+    }
+}

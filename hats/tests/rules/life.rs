@@ -1,0 +1,340 @@
+//! The life of a binding: terms, verdicts, ends, crashes in between, and what is remembered.
+
+use hatrack_api::hat_binding::{FINALIZER, Phase};
+use hatrack_api::hat_swap::SwapEvent;
+use hatrack_hats::{Action, World, decide};
+use serde_json::json;
+
+use crate::stage::{Stage, gpus, one_gpu, spiffe};
+
+#[test]
+fn a_deleted_binding_is_recorded_before_it_goes() {
+    let mut stage = Stage::new();
+    stage.hat("observer", json!({}));
+    let uid = stage.ask("observer", "ann");
+    let actions = stage.settle();
+    assert!(
+        matches!(&actions[0], Action::Finalize { binding } if *binding == uid),
+        "the finalizer comes before the first record"
+    );
+    stage.delete(&uid);
+    stage.settle();
+    let last = stage.swaps(&uid).pop().unwrap().spec;
+    assert_eq!((last.event, last.reason.as_deref()), (SwapEvent::SwapOff, Some("Released")));
+    assert_eq!(last.previous_wearer.unwrap().spiffe_id, spiffe("ann"));
+    assert!(stage.world.binding(&uid).is_none());
+}
+
+#[test]
+fn a_foreign_finalizer_keeps_the_object_but_not_the_hat() {
+    let mut stage = Stage::new();
+    stage.hat("observer", json!({}));
+    let uid = stage.ask("observer", "ann");
+    stage.settle();
+    stage.change(&uid, |binding| binding.metadata.finalizers.get_or_insert_default().push("example.org/x".to_owned()));
+    stage.delete(&uid);
+    stage.settle();
+    let finalizers = stage.world.binding(&uid).unwrap().metadata.finalizers.clone().unwrap();
+    assert_eq!(finalizers, ["example.org/x"]);
+    assert_eq!(stage.phase(&uid), Phase::Released);
+    assert!(!finalizers.contains(&FINALIZER.to_owned()));
+}
+
+#[test]
+fn a_term_ends_at_its_second_and_absent_or_zero_means_no_end() {
+    for (term, ends) in [(json!(3600), true), (json!(0), false), (json!(null), false)] {
+        let mut stage = Stage::new();
+        stage.hat("shift", json!({"termSeconds": term}));
+        let uid = stage.ask("shift", "ann");
+        stage.settle();
+        stage.pass(3599);
+        stage.settle();
+        assert_eq!(stage.phase(&uid), Phase::Active);
+        stage.pass(1);
+        stage.settle();
+        assert_eq!(stage.phase(&uid) == Phase::Expired, ends, "{term}");
+    }
+}
+
+#[test]
+fn verdicts_revoke_put_on_probation_and_restore() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({}));
+    let uid = stage.ask("executor", "ann");
+    stage.settle();
+    stage.judge(&uid, "boss", "Probation");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Probation);
+    stage.pass(10);
+    stage.judge(&uid, "boss", "Restore");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active);
+    stage.pass(10);
+    stage.judge(&uid, "boss", "Revoke");
+    stage.settle();
+    stage.pass(10);
+    stage.judge(&uid, "boss", "Restore");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Revoked, "a revocation is final");
+    let events: Vec<SwapEvent> = stage.records(&uid).into_iter().map(|(event, _)| event).collect();
+    assert_eq!(events, [SwapEvent::SwapOn, SwapEvent::Probation, SwapEvent::SwapOn, SwapEvent::SwapOff]);
+}
+
+#[test]
+fn a_probation_in_the_warmup_goes_back_to_the_warmup() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({"throttles": {"warmupSeconds": 100}}));
+    let uid = stage.ask("executor", "ann");
+    stage.settle();
+    stage.judge(&uid, "boss", "Probation");
+    stage.settle();
+    stage.pass(10);
+    stage.judge(&uid, "boss", "Restore");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Warmup);
+    stage.pass(90);
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active);
+}
+
+#[test]
+fn nobody_judges_themselves_and_a_verdict_counts_from_its_time_on() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({}));
+    let uid = stage.ask("executor", "ann");
+    stage.settle();
+    stage.judge(&uid, "ann", "Probation");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active);
+    stage.pass(100);
+    stage.judge(&uid, "boss", "Probation");
+    let ahead = stage.now;
+    stage.now = hatrack_hats::Moment { wall: "2026-01-01T12:00:10Z".parse().unwrap(), steady: ahead.steady };
+    let plan = decide(&stage.world, stage.now);
+    assert_eq!(stage.settle(), vec![]);
+    assert_eq!(plan.wake_at.unwrap().wall.to_string(), "2026-01-01T12:01:40Z");
+    stage.now = plan.wake_at.unwrap();
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Probation);
+}
+
+#[test]
+fn a_request_on_probation_waits() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({}));
+    let uid = stage.ask("executor", "ann");
+    stage.judge(&uid, "boss", "Probation");
+    stage.settle();
+    assert_eq!(stage.held(&uid).unwrap().rule.as_str(), "verdict");
+    stage.pass(1);
+    stage.judge(&uid, "boss", "Restore");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active);
+}
+
+#[test]
+fn a_hat_that_is_deleted_comes_off_and_goes_on_again_when_it_is_back() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({"throttles": {"cooldownSeconds": 900}}));
+    let uid = stage.ask("executor", "ann");
+    stage.settle();
+    stage.world.forget_hat("executor");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Pending);
+    assert_eq!(stage.records(&uid).iter().rev().find(|(event, _)| *event == SwapEvent::SwapOff).unwrap().1, "HatGone");
+    stage.hat("executor", json!({"throttles": {"cooldownSeconds": 900}}));
+    stage.settle();
+    assert_eq!(stage.records(&uid).last().unwrap(), &(SwapEvent::SwapOn, "Moved".to_owned()));
+}
+
+#[test]
+fn what_is_worn_outlives_the_policy() {
+    let mut stage = Stage::new();
+    stage.hat("shift", json!({"termSeconds": 100}));
+    let uid = stage.ask("shift", "ann");
+    stage.settle();
+    stage.world.forget_policy();
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active);
+    stage.pass(100);
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Expired);
+}
+
+/// A plan that breaks off after each of its actions, and once more with a world that has forgotten the statuses.
+#[test]
+fn whatever_was_recorded_is_finished_as_it_is() {
+    let mut stage = Stage::new();
+    stage.hat("gpu", json!({"termSeconds": 3600, "throttles": {"warmupSeconds": 60}, "requirements": one_gpu("1Gi")["requirements"]}));
+    stage.node("n1", gpus(&["24Gi"]));
+    let uid = stage.ask("gpu", "ann");
+    let plan = decide(&stage.world, stage.now);
+    for done in 0..=plan.actions.len() {
+        let mut world = stage.world.clone();
+        for action in &plan.actions[..done] {
+            world.apply(action, stage.now.steady);
+        }
+        // The hat has other limits by then and the clock went on: the record counts.
+        let mut later = stage.now;
+        later.wall = "2026-01-01T12:00:07Z".parse().unwrap();
+        let committed = world.swap(&format!("{uid}-1")).is_some();
+        for action in decide(&world, later).actions {
+            world.apply(&action, later.steady);
+        }
+        assert_eq!(decide(&world, later).actions, vec![], "after {done} actions");
+        let record = world.swap(&format!("{uid}-1")).unwrap().spec.clone();
+        let expected = if committed { "2026-01-01T12:00:00Z" } else { "2026-01-01T12:00:07Z" };
+        assert_eq!(record.occurred_at.0.to_string(), expected, "after {done} actions");
+        let status = world.binding(&uid).unwrap().status.clone().unwrap();
+        assert_eq!(status.bound_at, Some(record.occurred_at), "after {done} actions");
+        assert_eq!((status.transitions, status.devices), (1, vec!["gpu-0".to_owned()]));
+    }
+}
+
+#[test]
+fn a_lost_status_is_restored_from_the_records() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({"throttles": {"warmupSeconds": 60}}));
+    let uid = stage.ask("executor", "ann");
+    stage.settle();
+    stage.pass(60);
+    stage.settle();
+    let before = stage.status(&uid);
+    stage.change(&uid, |binding| binding.status = None);
+    stage.settle();
+    let after = stage.status(&uid);
+    assert_eq!((after.phase, after.transitions, after.bound_at), (before.phase, before.transitions, before.bound_at));
+    assert_eq!(stage.world.recorded_phase(&uid), Some(Phase::Active));
+}
+
+#[test]
+fn stale_and_repeated_events_change_nothing() {
+    let mut stage = Stage::new();
+    stage.hat("observer", json!({}));
+    let uid = stage.ask("observer", "ann");
+    stage.change(&uid, |binding| binding.metadata.resource_version = Some("10".to_owned()));
+    let stale = stage.world.binding(&uid).unwrap().clone();
+    stage.settle();
+    stage.change(&uid, |binding| binding.metadata.resource_version = Some("12".to_owned()));
+    stage.world.observe_binding(stale.clone(), stage.now.steady);
+    assert_eq!(stage.phase(&uid), Phase::Active);
+    assert_eq!(stage.settle(), vec![]);
+    stage.world.forget_binding(&uid);
+    stage.world.observe_binding(stale, stage.now.steady);
+    assert!(stage.world.binding(&uid).is_none(), "what is gone does not come back");
+}
+
+#[test]
+fn who_answers_for_a_hat_at_a_time() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({"throttles": {"stickyAttributionSeconds": 600}}));
+    let first = stage.ask("executor", "ann");
+    stage.settle();
+    stage.pass(3600);
+    stage.delete(&first);
+    stage.settle();
+    let second = stage.ask("executor", "bob");
+    stage.pass(60);
+    stage.settle();
+    let world: &World = &stage.world;
+    let (first, second) = (first.as_str(), second.as_str());
+    let at = |time: &str| -> Vec<&str> {
+        let time = format!("2026-01-01T{time}Z").parse().unwrap();
+        let uids = world.attributed("executor", time).into_iter().map(|stay| stay.binding);
+        uids.map(|uid| if uid == first { first } else { second }).collect()
+    };
+    assert_eq!(at("11:59:59"), Vec::<&str>::new());
+    assert_eq!(at("12:00:00"), [first]);
+    assert_eq!(at("13:00:30"), [first], "the hat is off and sticks");
+    assert_eq!(at("13:03:00"), [first, second]);
+    assert_eq!(at("13:10:00"), [second]);
+    let stay = world.attribution(&spiffe("ann"), "executor", "2026-01-01T13:03:00Z".parse().unwrap()).unwrap();
+    assert!(!stay.wears_at("2026-01-01T13:03:00Z".parse().unwrap()));
+    assert_eq!(world.attribution(&spiffe("cem"), "executor", "2026-01-01T13:03:00Z".parse().unwrap()), None);
+}
+
+#[test]
+fn reputation_and_wearers_follow_from_the_records() {
+    let mut stage = Stage::new();
+    stage.hat("executor", json!({}));
+    let reputation = |stage: &Stage| stage.world.hat("executor").unwrap().status.clone().unwrap();
+    let (ann, bob) = (stage.ask("executor", "ann"), stage.ask("executor", "bob"));
+    stage.settle();
+    assert_eq!(reputation(&stage).reputation, None);
+    assert_eq!(reputation(&stage).current_wearers, [spiffe("ann"), spiffe("bob")]);
+    stage.delete(&ann);
+    stage.settle();
+    assert_eq!(reputation(&stage).reputation, Some(100));
+    stage.judge(&bob, "boss", "Revoke");
+    stage.settle();
+    // One well, one revoked: 100 * (1 + 1) / (1 + 2 + 1).
+    assert_eq!(reputation(&stage).reputation, Some(50));
+    let again = stage.ask("executor", "ann");
+    stage.settle();
+    assert_eq!(reputation(&stage).lifetime_wearers, Some(2), "ann is counted once");
+    assert_eq!(stage.phase(&again), Phase::Active);
+    stage.pass(1);
+    stage.judge(&again, "boss", "Probation");
+    stage.settle();
+    // And one probation: 100 * 2 / 5.
+    assert_eq!(reputation(&stage).reputation, Some(40));
+}
+
+#[test]
+fn the_policys_status_counts() {
+    let mut stage = Stage::new();
+    stage.hat("observer", json!({}));
+    stage.ask("observer", "ann");
+    stage.ask("observer", "bob");
+    let status = |actions: &[Action]| {
+        actions.iter().rev().find_map(|action| match action {
+            Action::SetPolicyStatus { status } => Some((**status).clone()),
+            _ => None,
+        })
+    };
+    let first = status(&stage.settle()).unwrap();
+    assert_eq!((first.active_hats, first.active_bindings, first.swaps_last_24h), (Some(1), Some(2), Some(2)));
+    assert_eq!(first.last_reconciled_at.unwrap().0, stage.now.wall);
+    stage.pass(24 * 3600);
+    assert_eq!(status(&stage.settle()).unwrap().swaps_last_24h, Some(0));
+}
+
+#[test]
+fn ended_bindings_and_old_records_are_collected() {
+    let mut stage = Stage::new();
+    stage.policy(json!({"throttles": {"warmupSeconds": 0, "cooldownSeconds": 0}, "ttlSecondsAfterEnd": 100, "swapRetentionDays": 2}));
+    stage.hat("shift", json!({"termSeconds": 10}));
+    stage.hat("long", json!({}));
+    let (short, long) = (stage.ask("shift", "ann"), stage.ask("long", "ann"));
+    stage.settle();
+    stage.pass(10);
+    stage.settle();
+    stage.pass(99);
+    stage.settle();
+    assert_eq!(stage.phase(&short), Phase::Expired);
+    stage.pass(1);
+    stage.settle();
+    assert!(stage.world.binding(&short).is_none());
+    stage.pass(2 * 24 * 3600);
+    stage.settle();
+    assert!(stage.world.swap(&format!("{short}-1")).is_none());
+    assert!(stage.world.swap(&format!("{long}-1")).is_some(), "the records of a live binding are kept");
+}
+
+#[test]
+fn a_record_outlives_its_retention_while_its_cooldown_runs() {
+    let mut stage = Stage::new();
+    stage.policy(json!({"throttles": {"warmupSeconds": 0}, "swapRetentionDays": 1}));
+    stage.hat("rare", json!({"throttles": {"cooldownSeconds": 3 * 24 * 3600}}));
+    let uid = stage.ask("rare", "ann");
+    stage.settle();
+    stage.delete(&uid);
+    stage.settle();
+    stage.pass(2 * 24 * 3600);
+    let again = stage.ask("rare", "ann");
+    stage.settle();
+    assert_eq!(stage.held(&again).unwrap().rule.as_str(), "cooldown");
+    stage.pass(24 * 3600);
+    stage.settle();
+    assert_eq!(stage.phase(&again), Phase::Active);
+}
