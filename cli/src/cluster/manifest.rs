@@ -139,6 +139,16 @@ mod tests {
 
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn what_is_no_yaml_is_an_error_and_what_is_says_the_same_as_without_lines(text in "[a-c:{}\\[\\]\"'&*!|>#,?\\- \n0-9.]{0,60}") {
+            if let Ok(document) = Document::parse(&text) {
+                let plain: Value = serde_saphyr::from_str(&text).unwrap();
+                proptest::prop_assert_eq!(document.value(), plain);
+            }
+        }
+    }
+
     const TEXT: &str = "kind: ClusterNode\nspec:\n  class: worker\n  list:\n  - a: 1\n  -\n    b: \"2\"\n  none:\n";
 
     #[test]

@@ -1,5 +1,7 @@
 //! `hatrack discover`, `register` and `try` on machines of the fixtures.
 
+use std::process::Stdio;
+
 use crate::assert_golden;
 use crate::golden::transcript::Session;
 
@@ -109,4 +111,23 @@ fn a_class_cannot_change_while_hats_are_worn() {
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap().replace("status:\n", worn)).unwrap();
     session.run("register --root machine --cluster lab --name one --class control-plane");
     assert_golden!("register-class", session);
+}
+
+#[test]
+fn writers_of_one_node_wait_for_each_other() {
+    const WRITERS: usize = 8;
+    let mut session = Session::new();
+    session.machine("vm-empty");
+    let start = |number| {
+        let line = format!("register --root machine --cluster lab --name one --expect phones={number}");
+        session.command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let writers: Vec<_> = (1..=WRITERS).map(start).collect();
+    for mut writer in writers {
+        assert!(writer.wait().unwrap().success());
+    }
+    let manifest = std::fs::read_to_string(session.folder().join("lab/clusternodes/one.yaml")).unwrap();
+    // Each changed `spec`, so a generation that is less would be a change that was lost.
+    assert!(manifest.contains(&format!("generation: {WRITERS}\n")), "{manifest}");
+    assert!(manifest.contains(&format!("resourceVersion: \"{WRITERS}\"\n")), "{manifest}");
 }
