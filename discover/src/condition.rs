@@ -3,6 +3,7 @@
 use hatrack_api::cluster_node::{Class, ClusterNodeSpec, Device, DeviceClass, HealthState, Profile, condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::doubt::Subject;
 use crate::gpu;
 use crate::inventory::Inventory;
 
@@ -52,7 +53,8 @@ pub fn timed(verdicts: Vec<Verdict>, previous: &[Condition], generation: Option<
 fn devices_healthy(inventory: &Inventory) -> Verdict {
     let verdict = |status, reason, message| Verdict { kind: condition::DEVICES_HEALTHY, status, reason, message };
     let ill: Vec<_> = inventory.devices.iter().filter(|device| is_ill(device)).collect();
-    match (ill.as_slice(), inventory.doubts.as_slice()) {
+    let doubts: Vec<_> = inventory.doubts_about(Subject::Devices).collect();
+    match (ill.as_slice(), doubts.as_slice()) {
         ([], []) => verdict("True", "AllReady", format!("{} devices", inventory.devices.len())),
         ([], doubts) => verdict("Unknown", "NotObserved", doubts.join("; ")),
         (ill, _) => verdict("False", "DeviceNotReady", listed(ill)),
@@ -81,7 +83,7 @@ fn as_expected(name: &str, inventory: &Inventory, spec: &ClusterNodeSpec, declar
     }
     let missing = shortfalls(inventory, spec);
     if !missing.is_empty() {
-        let unsure = !inventory.doubts.is_empty();
+        let unsure = inventory.doubts_about(Subject::Devices).next().is_some();
         let (status, reason) = if unsure { ("Unknown", "NotObserved") } else { ("False", "DevicesMissing") };
         return verdict(status, reason, missing.join(", "));
     }
@@ -128,6 +130,7 @@ mod tests {
     use hatrack_api::cluster_node::{Expects, Health};
 
     use super::*;
+    use crate::doubt::Doubt;
 
     fn spec() -> ClusterNodeSpec {
         ClusterNodeSpec {
@@ -177,9 +180,12 @@ mod tests {
 
     #[test]
     fn what_could_not_be_told_is_unknown_and_not_missing() {
-        let inventory = Inventory { doubts: vec!["failed to read `x`".to_owned()], ..Inventory::default() };
+        let doubt = |about| vec![Doubt { about, why: "failed to read `x`".to_owned() }];
+        let inventory = Inventory { doubts: doubt(Subject::Devices), ..Inventory::default() };
         let one = ClusterNodeSpec { expects: Some(Expects { phones: Some(1), ..Expects::default() }), ..spec() };
         assert_eq!(short_verdict(&inventory, &one, None), [("Unknown", "NotObserved"), ("Unknown", "NotObserved")]);
+        let of_the_host = Inventory { doubts: doubt(Subject::Host), ..Inventory::default() };
+        assert_eq!(short_verdict(&of_the_host, &one, None), [("True", "AllReady"), ("False", "DevicesMissing")]);
     }
 
     #[test]

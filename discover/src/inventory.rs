@@ -1,10 +1,9 @@
 //! Everything that is known of a machine at one moment, as its `ClusterNode` shows it.
 
-use std::error::Error;
-
 use hatrack_api::cluster_node::{Device, DeviceClass, Disk, Health, HealthState, Identity, Interface, Summary, System};
 use serde::{Deserialize, Serialize};
 
+use crate::doubt::{Doubt, Doubts, Subject};
 use crate::host::{self, Host};
 use crate::names::Names;
 use crate::root::{Root, Unreadable};
@@ -58,57 +57,34 @@ pub struct Inventory {
     pub storage: Vec<Disk>,
     /// Network interfaces, sorted by name.
     pub interfaces: Vec<Interface>,
-    /// What could not be told, as a sentence each: the facts concerned stand as they were last seen.
-    pub doubts: Vec<String>,
+    /// What could not be told: the facts concerned stand as they were last seen.
+    pub doubts: Vec<Doubt>,
 }
 
 impl Inventory {
     /// Puts a look and the answers together. What could not be told now is taken from `previous` and noted in
     /// [`Inventory::doubts`]: it is never left out, because left out means absent.
     pub fn compose(root: &Root, facts: Facts, answers: &Answers, names: &mut Names, previous: Option<&Self>) -> Self {
+        let nothing = Self::default();
+        let before = previous.unwrap_or(&nothing);
         let mut doubts = Doubts::default();
         let Host { identity, system, hardware_id, unreadable } = match previous {
             Some(previous) => facts.host.or_as_seen(&previous.identity, &previous.system),
             None => facts.host,
         };
-        for error in unreadable {
-            doubts.note(&error);
+        for error in &unreadable {
+            doubts.note(Subject::Host, error.sentence());
         }
-        let before = |class| previous.map(|inventory| inventory.of_class(class)).unwrap_or_default();
-        let pci = facts.pci.as_deref();
-        let usb = facts.usb.as_deref();
-        let mut seen = Vec::new();
-        let mut kept = Vec::new();
-        let mut take = |class, looked: Looked, doubts: &mut Doubts| match looked {
-            Ok(sightings) => seen.extend(sightings),
-            Err(why) => kept.extend(unobserved(before(class), &doubts.add(why))),
-        };
-        let gpus = pci.map_err(chain).and_then(|pci| gpu::sightings(root, pci, &answers.nvml).map_err(|e| chain(&e)));
-        take(DeviceClass::Gpu, gpus, &mut doubts);
-        take(DeviceClass::Phone, usb.map(|usb| phone::sightings(usb, &answers.adb)).map_err(chain), &mut doubts);
-        let accelerators = pci.map_err(chain).and_then(|pci| {
-            let usb = usb.map_err(chain)?;
-            let on_buses = accelerator::sightings(root, pci, usb).map_err(|error| chain(&error))?;
-            let cameras = raspberry_pi::cameras(root).map_err(|error| chain(&error))?;
-            Ok(on_buses.into_iter().chain(cameras).collect())
-        });
-        take(DeviceClass::Accelerator, accelerators, &mut doubts);
-        let mut devices = names.assign(seen);
-        let earlier = previous.map(|inventory| inventory.devices.as_slice()).unwrap_or_default();
-        gpu::recall(&mut devices, earlier, &answers.nvml);
-        phone::recall(&mut devices, earlier);
-        devices.extend(kept);
-        devices.sort_by(|a, b| a.name.cmp(&b.name));
-        let last = |error: Unreadable, doubts: &mut Doubts| _ = doubts.add(chain(&error));
-        let storage = facts.storage.unwrap_or_else(|error| {
-            last(error, &mut doubts);
-            previous.map(|inventory| inventory.storage.clone()).unwrap_or_default()
-        });
-        let interfaces = facts.interfaces.unwrap_or_else(|error| {
-            last(error, &mut doubts);
-            previous.map(|inventory| inventory.interfaces.clone()).unwrap_or_default()
-        });
-        Self { hardware_id, identity, system, devices, storage, interfaces, doubts: doubts.0 }
+        let buses = Buses { root, pci: facts.pci.as_deref(), usb: facts.usb.as_deref() };
+        let devices = buses.devices(answers, names, &before.devices, &mut doubts);
+        let storage = doubts.or_last(Subject::Storage, facts.storage, || before.storage.clone());
+        let interfaces = doubts.or_last(Subject::Network, facts.interfaces, || before.interfaces.clone());
+        Self { hardware_id, identity, system, devices, storage, interfaces, doubts: doubts.into_vec() }
+    }
+
+    /// What could not be told about one part of the machine, as a sentence each.
+    pub fn doubts_about(&self, subject: Subject) -> impl Iterator<Item = &str> {
+        self.doubts.iter().filter(move |doubt| doubt.about == subject).map(|doubt| doubt.why.as_str())
     }
 
     /// Usable and present devices by class. A GPU that only carries MIG instances is counted by them.
@@ -126,46 +102,75 @@ impl Inventory {
             hats: None,
         }
     }
-
-    fn of_class(&self, class: DeviceClass) -> Vec<Device> {
-        self.devices.iter().filter(|device| device.class == class).cloned().collect()
-    }
 }
 
+/// What a look found on the buses, or why it found nothing.
+struct Buses<'a> {
+    root: &'a Root,
+    pci: Result<&'a [pci::Function], &'a Unreadable>,
+    usb: Result<&'a [usb::Device], &'a Unreadable>,
+}
+
+/// Devices of one class, or why they could not be looked at.
 type Looked = Result<Vec<Sighting>, String>;
 
-/// Sentences on what could not be told, each once.
-#[derive(Default)]
-struct Doubts(Vec<String>);
-
-impl Doubts {
-    fn note(&mut self, error: &Unreadable) {
-        self.add(chain(error));
+impl Buses<'_> {
+    /// The devices of every class with their names. Those of a class that could not be looked at stand as they were.
+    fn devices(&self, answers: &Answers, names: &mut Names, before: &[Device], doubts: &mut Doubts) -> Vec<Device> {
+        let looked = [
+            (DeviceClass::Gpu, self.gpus(answers)),
+            (DeviceClass::Phone, self.phones(answers)),
+            (DeviceClass::Accelerator, self.accelerators()),
+        ];
+        let (mut seen, mut kept) = (Vec::new(), Vec::new());
+        for (class, sightings) in looked {
+            match sightings {
+                Ok(sightings) => seen.extend(sightings),
+                Err(why) => {
+                    let as_they_were = before.iter().filter(|device| device.class == class);
+                    kept.extend(as_they_were.map(|device| unobserved(device, &why)));
+                    doubts.note(Subject::Devices, why);
+                }
+            }
+        }
+        let mut devices = names.assign(seen);
+        gpu::recall(&mut devices, before, &answers.nvml);
+        phone::recall(&mut devices, before);
+        devices.extend(kept);
+        devices.sort_by(|a, b| a.name.cmp(&b.name));
+        devices
     }
 
-    fn add(&mut self, why: String) -> String {
-        if !self.0.contains(&why) {
-            self.0.push(why.clone());
-        }
-        why
+    fn gpus(&self, answers: &Answers) -> Looked {
+        let sightings = gpu::sightings(self.root, self.pci()?, &answers.nvml);
+        sightings.map_err(|error| error.sentence())
+    }
+
+    fn phones(&self, answers: &Answers) -> Looked {
+        Ok(phone::sightings(self.usb()?, &answers.adb))
+    }
+
+    fn accelerators(&self) -> Looked {
+        let on_buses = accelerator::sightings(self.root, self.pci()?, self.usb()?);
+        let mut sightings = on_buses.map_err(|error| error.sentence())?;
+        sightings.extend(raspberry_pi::cameras(self.root).map_err(|error| error.sentence())?);
+        Ok(sightings)
+    }
+
+    fn pci(&self) -> Result<&[pci::Function], String> {
+        self.pci.map_err(Unreadable::sentence)
+    }
+
+    fn usb(&self) -> Result<&[usb::Device], String> {
+        self.usb.map_err(Unreadable::sentence)
     }
 }
 
-/// Devices that could not be looked at stand as they were, and say so. What was unusable stays so.
-fn unobserved(devices: Vec<Device>, why: &str) -> Vec<Device> {
-    let keep = |mut device: Device| {
-        if device.health.state == HealthState::Ready {
-            device.health = Health::degraded("Unobserved", why);
-        }
-        device
-    };
-    devices.into_iter().map(keep).collect()
-}
-
-/// An error and its sources in one line.
-fn chain(error: &Unreadable) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+/// A device that could not be looked at stands as it was, and says so. What was unusable stays so.
+fn unobserved(device: &Device, why: &str) -> Device {
+    let mut device = device.clone();
+    if device.health.state == HealthState::Ready {
+        device.health = Health::degraded("Unobserved", why);
     }
+    device
 }

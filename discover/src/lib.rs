@@ -14,6 +14,7 @@
 
 pub mod accelerator;
 pub mod condition;
+pub mod doubt;
 pub mod gauges;
 pub mod gpu;
 pub mod host;

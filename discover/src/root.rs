@@ -20,6 +20,13 @@ pub struct Unreadable {
     pub source: io::Error,
 }
 
+impl Unreadable {
+    /// The error and its cause in one line, for what is kept or shown later.
+    pub fn sentence(&self) -> String {
+        format!("{self}: {}", self.source)
+    }
+}
+
 /// A filesystem root with `sys/`, `proc/`, `etc/`, `run/` and `dev/` below it.
 ///
 /// Every method answers three ways: `Ok(Some(_))`, `Ok(None)` when the thing is certainly absent, and

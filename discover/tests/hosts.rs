@@ -216,5 +216,5 @@ fn an_ai_camera_is_in_the_inventory() {
     let devices: Vec<_> =
         inventory.devices.iter().map(|device| (device.name.as_str(), device.health.is_usable())).collect();
     assert_eq!(devices, [("accelerator-i2c-88000-1a", true)]);
-    assert_eq!(inventory.doubts, [""; 0]);
+    assert!(inventory.doubts.is_empty(), "{:?}", inventory.doubts);
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use hatrack_api::cluster_node::{Board, Device, DeviceClass, Disk, Health, HealthState, Interface};
+use hatrack_discover::doubt::{Doubt, Subject};
 use hatrack_discover::inventory::Inventory;
 use hatrack_discover::usb::budget::{Budget, Load};
 
@@ -34,7 +35,7 @@ impl Layout {
 pub fn report(inventory: &Inventory, controllers: &[Budget], layout: Layout) -> String {
     let sections = [
         host(inventory),
-        devices(&inventory.devices, &inventory.doubts, layout),
+        devices(inventory, layout),
         advice(&inventory.devices, layout),
         usb_controllers(controllers, layout),
         disks(&inventory.storage, layout),
@@ -81,9 +82,10 @@ fn board_name(board: &Board) -> String {
     words([vendor, Some(&board.model)])
 }
 
-fn devices(devices: &[Device], doubts: &[String], layout: Layout) -> String {
+fn devices(inventory: &Inventory, layout: Layout) -> String {
+    let devices = &inventory.devices;
     if devices.is_empty() {
-        let none = if doubts.is_empty() {
+        let none = if inventory.doubts_about(Subject::Devices).next().is_none() {
             "no GPU, phone or accelerator on PCI or USB"
         } else {
             "none seen, but not everything could be looked at"
@@ -253,13 +255,13 @@ fn section(title: &str, empty: bool, table: &Table, layout: Layout) -> String {
     format!("{}\n{}", paint(style::HEADING, title), table.render(layout.table_width(), layout.headers, 2))
 }
 
-fn doubts(doubts: &[String], layout: Layout) -> String {
+fn doubts(doubts: &[Doubt], layout: Layout) -> String {
     if doubts.is_empty() {
         return String::new();
     }
     let mut text = format!("{}\n", paint(style::HEADING, "What could not be told"));
     for doubt in doubts {
-        text.push_str(&indented(doubt, 2, layout.width));
+        text.push_str(&indented(&doubt.why, 2, layout.width));
     }
     text
 }
