@@ -169,6 +169,7 @@ impl Wiring {
             kept: self.kept.subscribe(),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
+            root: self.config.root.clone(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the agent counts. Counters grow where things happen; gauges are set when somebody asks.
 
+mod host;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::host::Host;
 use crate::client::outcome::Failure;
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -71,6 +74,8 @@ pub struct Metrics {
     pub requests: Requests,
     /// Looks at the machine.
     pub looks: Looks,
+    /// The machine itself.
+    pub host: Host,
     devices: Family<DeviceLabels, Gauge>,
     registered: Gauge,
     lease_age: Seconds,
@@ -126,6 +131,7 @@ impl Metrics {
         let build = Family::<BuildLabel, Gauge>::default();
         build.get_or_create(&BuildLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The version of the agent", build);
+        metrics.host.register(&mut registry);
         metrics.registry = registry;
         metrics
     }

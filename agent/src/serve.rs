@@ -8,10 +8,12 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hatrack_discover::root::Root;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -20,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::{Clock, since_boot};
@@ -60,6 +63,8 @@ pub struct View {
     pub clock: Arc<Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The tree that is discovered.
+    pub root: PathBuf,
 }
 
 impl View {
@@ -106,14 +111,23 @@ impl View {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    /// The gauges of the machine are read from files, which can take a while.
+    async fn measured(&self) -> Result<String, std::fmt::Error> {
+        let (metrics, root) = (Arc::clone(&self.metrics), Root::at(&self.root));
+        if let Err(error) = spawn_blocking(move || metrics.host.measure(&root)).await {
+            tracing::error!(%error, "the machine's gauges were not measured");
+        }
+        self.metrics.text(&self.values())
+    }
+
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
         const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         if method != Method::GET {
             return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered\n");
         }
         match path {
-            "/metrics" => match self.metrics.text(&self.values()) {
+            "/metrics" => match self.measured().await {
                 Ok(text) => response(StatusCode::OK, OPEN_METRICS, text),
                 Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, error.to_string()),
             },
@@ -157,8 +171,8 @@ pub async fn serve(listener: TcpListener, view: Arc<View>) {
         let view = Arc::clone(&view);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let answer = view.answer(request.method(), request.uri().path());
-                async move { Ok::<_, Infallible>(answer) }
+                let view = Arc::clone(&view);
+                async move { Ok::<_, Infallible>(view.answer(request.method(), request.uri().path()).await) }
             });
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);

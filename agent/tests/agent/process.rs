@@ -1,6 +1,7 @@
 //! The program as a shell and a service manager see it.
 
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
@@ -94,6 +95,28 @@ async fn the_service_manager_hears_of_readiness_life_and_end() {
     let stopping = tokio::task::spawn_blocking(move || heard("STOPPING=1"));
     soon("the end", stopping).await.unwrap();
     assert!(agent.end().await.success());
+}
+
+#[tokio::test]
+async fn the_machine_is_measured_and_not_only_the_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut setup = Setup::new("measured", Path::new("/"), folder.path());
+    setup.kubeconfig(&folder.path().join("no-kubeconfig"));
+    let agent = setup.start();
+    let memory = agent.metric("hatrack_agent_host_memory_bytes{}").await;
+    assert!(memory > agent.metric("hatrack_agent_host_memory_used_bytes{}").await, "{memory}");
+    let (_, text) = agent.get("/metrics").await;
+    assert!(text.contains("hatrack_agent_host_load{minutes=\"15\"}") && text.ends_with("# EOF\n"), "{text}");
+
+    let machine = hatrack_fixtures::machine("phones-20").unwrap();
+    let mut setup = Setup::new("phones", machine.path(), folder.path());
+    setup.kubeconfig(&folder.path().join("no-kubeconfig"));
+    let agent = setup.start();
+    let devices = agent.metric("hatrack_agent_usb_devices{controller=\"0000:00:14.0\"}").await;
+    let tiers = agent.metric("hatrack_agent_usb_hub_tiers{controller=\"0000:00:14.0\"}").await;
+    assert!(devices >= 20.0 && tiers >= 3.0, "{devices} devices below {tiers} hubs");
+    let (_, text) = agent.get("/metrics").await;
+    assert!(!text.contains("host_memory_bytes{}"), "the load of this machine is not that of the one on paper");
 }
 
 #[tokio::test]
