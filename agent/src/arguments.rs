@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use hatrack_api::cluster_node::{Class, Profile};
 use hatrack_discover::nvidia::probe;
+use tracing_subscriber::filter::Targets;
 
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::log::Format;
@@ -48,6 +49,9 @@ pub struct Run {
     /// How log lines look.
     #[arg(long, env = "HATRACK_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: Format,
+    /// What is logged: a level, and others for parts of the program, `info,hyper_util=debug`.
+    #[arg(long, env = "HATRACK_LOG", default_value = "info", value_name = "LEVELS")]
+    pub log: Targets,
     /// Name of the ClusterNode.
     #[arg(long, env = "HATRACK_NAME")]
     name: Option<String>,

@@ -6,8 +6,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::time;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,16 +21,18 @@ pub enum Format {
     Json,
 }
 
-/// Begins to log to standard error. `RUST_LOG` chooses what, `info` if it is not set.
-pub fn begin(format: Format) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+/// Begins to log to standard error.
+pub fn begin(format: Format, filter: Targets) {
+    let builder =
+        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(io::stderr).with_target(false);
     match format {
-        Format::Json => builder.json().flatten_event(true).init(),
-        Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => builder.without_time().with_ansi(false).init(),
+        Format::Json => builder.json().flatten_event(true).finish().with(filter).init(),
+        Format::Text if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            builder.without_time().with_ansi(false).finish().with(filter).init();
+        }
         Format::Text => {
             let colour = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-            builder.with_timer(time::uptime()).with_ansi(colour).init();
+            builder.with_timer(time::uptime()).with_ansi(colour).finish().with(filter).init();
         }
     }
 }

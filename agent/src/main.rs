@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn start(run: Run) -> anyhow::Result<ExitCode> {
-    log::begin(run.log_format);
+    log::begin(run.log_format, run.log.clone());
     let config = run.configuration()?;
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("failed to install the TLS implementation");

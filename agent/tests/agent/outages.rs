@@ -80,6 +80,7 @@ async fn server_errors_are_tried_again() {
     agent.ready().await;
     let failed = agent.metric("hatrack_agent_api_requests_total{verb=\"apply\",outcome=\"server_error\"}").await;
     assert!((failed - 3.0).abs() < f64::EPSILON, "{failed}");
+    agent.says("this machine can be registered again").await;
     assert_eq!(agent.count("this machine's state cannot be written to its ClusterNode"), 1, "said once");
 }
 

@@ -104,7 +104,7 @@ impl Setup {
         let mut line = self.wrapper.clone();
         line.extend([PROGRAM, "run", "--log-format", "json", "--config"].map(String::from));
         let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).arg(&file).env("RUST_LOG", "debug,hyper_util=info");
+        command.args(&line[1..]).arg(&file).env("HATRACK_LOG", "info,hatrack_agent=debug");
         command.envs(self.environment.iter().cloned());
         Agent::spawn(&mut command)
     }
