@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hatrack_discover::phone::adb::{State, Timing, Transport, View, client};
+use hatrack_fake_adb::adbd::Adbd;
 use hatrack_fake_adb::phone::Phone;
+use hatrack_fake_adb::real::{RealServer, answer};
 use hatrack_fake_adb::server::{Manner, Server};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -38,8 +40,8 @@ impl Following {
     }
 
     async fn until(&mut self, what: &str, is_it: impl Fn(&View) -> bool) -> View {
-        let found = timeout(LONG, self.views.wait_for(|view| is_it(view))).await;
-        found.unwrap_or_else(|_| panic!("waited for {what}")).unwrap().clone()
+        let found = timeout(LONG, self.views.wait_for(|view| is_it(view))).await.map(|found| found.unwrap().clone());
+        found.unwrap_or_else(|_| panic!("waited for {what}, the last view is {:?}", self.views.borrow()))
     }
 
     async fn until_listed(&mut self, count: usize) -> Vec<Transport> {
@@ -78,11 +80,11 @@ async fn one_question_is_answered_with_what_the_phones_tell() {
     adb.set(three());
     let list = listed(client::ask(adb.address(), LONG).await);
     let states: Vec<_> = list.iter().map(|phone| (phone.serial.as_str(), phone.state.clone())).collect();
-    let expected = [("R58M123ABC", State::Device), ("", State::Unauthorized), ("192.168.1.7:5555", State::Device)];
+    let expected = [("", State::Unauthorized), ("R58M123ABC", State::Device), ("192.168.1.7:5555", State::Device)];
     assert_eq!(states, expected);
-    assert_eq!(list[0].devpath.as_deref(), Some("3-1.2"));
-    assert_eq!(list[0].model.as_deref(), Some("SM_F721U"));
-    assert_eq!(list[1].told, None);
+    assert_eq!(list[1].devpath.as_deref(), Some("3-1.2"));
+    assert_eq!(list[1].model.as_deref(), Some("SM_F721U"));
+    assert_eq!(list[0].told, None);
     let told = list[2].told.clone().unwrap();
     assert_eq!(told.serial.as_deref(), Some("R58M123ABC"));
     assert_eq!(told.model.as_deref(), Some("SM-F721U"));
@@ -257,4 +259,34 @@ async fn following_ends_when_nobody_listens() {
     adb.asked_for("host:track-devices", 1).await;
     drop(views);
     timeout(LONG, following).await.expect("it goes on").unwrap();
+}
+
+#[tokio::test]
+async fn a_real_server_is_followed_from_its_first_phone_to_its_end() {
+    let home = tempfile::tempdir().unwrap();
+    let mut adb = RealServer::start(home.path()).await.unwrap();
+    let mut following = Following::start(
+        adb.address(),
+        Timing { deadline: LONG, phone_deadline: LONG, check: Duration::from_millis(50), ..quick() },
+    );
+    following.until_listed(0).await;
+    let phone = Adbd::start(Phone::on_tcp("", "R58M123ABC")).await.unwrap();
+    let locked = Adbd::start(Phone::on_tcp("", "R58M123ABD").in_state("unauthorized")).await.unwrap();
+    for adbd in [&phone, &locked] {
+        answer(adb.address(), &[&format!("host:connect:{}", adbd.address())], u64::MAX).await.unwrap();
+    }
+    let settled = |view: &View| {
+        let View::Listed(list) = view else { return false };
+        let told = list.iter().find_map(|phone| phone.told.as_ref()?.serial.as_deref());
+        told == Some("R58M123ABC") && list.iter().any(|phone| phone.state == State::Unauthorized)
+    };
+    let list = listed(following.until("both phones", settled).await);
+    let told = list.iter().find_map(|phone| phone.told.clone()).unwrap();
+    assert_eq!((told.model.as_deref(), told.memory), (Some("SM-F721U"), Some(7_654_321 * 1024)));
+    drop(phone);
+    let offline =
+        |view: &View| matches!(view, View::Listed(list) if list.iter().any(|phone| phone.state == State::Offline));
+    following.until("the phone that went away", offline).await;
+    adb.die().await.unwrap();
+    following.until_unreachable().await;
 }

@@ -100,7 +100,7 @@ pub struct Timing {
     pub deadline: Duration,
     /// Deadline for what one phone tells of itself.
     pub phone_deadline: Duration,
-    /// Time between two checks that the server still answers.
+    /// Time between two looks at the list beside following it.
     pub check: Duration,
     /// First pause before the server is tried again; it doubles from failure to failure.
     pub retry: Duration,
@@ -114,7 +114,7 @@ impl Default for Timing {
         Self {
             deadline: seconds(5),
             phone_deadline: seconds(10),
-            check: seconds(30),
+            check: seconds(10),
             retry: Duration::from_millis(250),
             retry_at_most: seconds(30),
         }

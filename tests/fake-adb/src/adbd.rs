@@ -21,6 +21,8 @@ const CLSE: u32 = u32::from_le_bytes(*b"CLSE");
 const VERSION: u32 = 0x0100_0001;
 const MAX_DATA: u32 = 4096;
 const TOKEN: u32 = 1;
+/// No signature is good enough; the key that comes after the last one would be shown on the screen, and nobody looks.
+const SIGNATURE: u32 = 2;
 const TOKEN_LENGTH: usize = 20;
 
 /// A phone that listens for adb on a port of its own. It dies with its value.
@@ -75,7 +77,8 @@ async fn converse(mut stream: TcpStream, phone: Arc<Phone>) -> io::Result<()> {
                 let banner = ["ro.product.name", "ro.product.model", "ro.product.device"].map(property).concat();
                 send(&mut stream, CNXN, VERSION, MAX_DATA, format!("device::{banner}features=cmd").as_bytes()).await?;
             }
-            CNXN | AUTH => send(&mut stream, AUTH, TOKEN, 0, &[7; TOKEN_LENGTH]).await?,
+            CNXN => send(&mut stream, AUTH, TOKEN, 0, &[7; TOKEN_LENGTH]).await?,
+            AUTH if message.first == SIGNATURE => send(&mut stream, AUTH, TOKEN, 0, &[7; TOKEN_LENGTH]).await?,
             OPEN => {
                 streams += 1;
                 open(&mut stream, &phone, streams, &message).await?;

@@ -1,5 +1,5 @@
 //! For tests: an adb server that does as it is told ([`server::Server`]), and phones that a real adb server can connect to
-//! over TCP ([`adbd::Adbd`]).
+//! over TCP ([`adbd::Adbd`]), which can be started too ([`real::RealServer`]).
 //!
 //! ```no_run
 //! # async fn test() -> std::io::Result<()> {
@@ -14,4 +14,5 @@
 
 pub mod adbd;
 pub mod phone;
+pub mod real;
 pub mod server;

@@ -134,10 +134,17 @@ impl Shared {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The list in adb's order: those on USB first, each kind by serial.
     fn list(&self, long: bool) -> String {
-        self.script().phones.iter().map(|phone| phone.line(long)).collect()
+        let mut phones = self.script().phones.clone();
+        phones.sort_by_key(|phone| (phone.devpath.is_none(), phone.serial.clone()));
+        phones.iter().map(|phone| phone.line(long)).collect()
     }
 }
+
+/// What adb says of a phone that did not accept its key (AOSP `transport.cpp`).
+const UNAUTHORIZED: &str = "device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\n\
+    Try 'adb kill-server' if that seems wrong.\nOtherwise check for a confirmation dialog on your device.";
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut conversations = JoinSet::new();
@@ -193,6 +200,7 @@ async fn answer(
         ("host:track-devices-l", _) if !is_old => track(stream, true, manner, shared).await,
         ("host:reconnect-offline", _) => okay(stream, "").await,
         (_, Some(("shell" | "exec", command))) => shell(stream, phone, command).await,
+        _ if phone.is_some() => fail(stream, "closed").await,
         _ => fail(stream, "unknown host service").await,
     }
 }
@@ -241,6 +249,7 @@ fn find(shared: &Shared, which: &str) -> Result<Phone, String> {
     match found {
         None => Err(missing),
         Some(phone) if phone.state == "device" => Ok(phone.clone()),
+        Some(phone) if phone.state == "unauthorized" => Err(UNAUTHORIZED.to_owned()),
         Some(phone) => Err(format!("device {}", phone.state)),
     }
 }

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, interval_at, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::connection::{Connection, Server};
 use super::questions::{Pauses, Questions};
@@ -65,13 +65,22 @@ async fn follow(server: Server, timing: Timing, views: &watch::Sender<View>) -> 
     let mut tracking = Tracking::open(server).await?;
     let pauses = Pauses { first: timing.retry, longest: timing.retry_at_most };
     let mut questions = Questions::new(Server { deadline: timing.phone_deadline, ..server }, pauses);
-    let mut check = interval_at(Instant::now() + timing.check, timing.check);
+    let mut looked = Instant::now();
+    let mut pause = timing.retry;
     loop {
+        // A server that hangs keeps its connections open and says nothing more, and adb 29 does not tell its followers
+        // when a phone turns from offline to unauthorized or is lost over TCP: so the list is looked at now and then too.
+        let next_look = looked + if questions.is_settled() { timing.check } else { pause };
         tokio::select! {
-            transports = tracking.next() => questions.update(transports?),
+            transports = tracking.next() => {
+                questions.update(transports?);
+                (looked, pause) = (Instant::now(), timing.retry);
+            }
             () = questions.answered() => {}
-            // A server that hangs keeps its connections open and says nothing more.
-            _ = check.tick() => check_version(server).await?,
+            () = sleep_until(next_look) => {
+                questions.update(listed(server).await?);
+                (looked, pause) = (Instant::now(), (pause * 2).min(timing.check));
+            }
         }
         if tracking.has_begun {
             publish(views, View::Listed(questions.transports()));

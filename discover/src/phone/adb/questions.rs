@@ -88,6 +88,13 @@ impl Questions {
         }
     }
 
+    /// Whether no phone is in a state that passes.
+    pub(super) fn is_settled(&self) -> bool {
+        let passes =
+            |state: &State| matches!(state, State::Offline | State::Authorizing | State::Connecting | State::Unknown);
+        !self.list.iter().any(|transport| passes(&transport.state))
+    }
+
     /// The last list, with what the phones told.
     pub(super) fn transports(&self) -> Vec<Transport> {
         let with_answer = |transport: &Transport| Transport {
