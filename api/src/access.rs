@@ -1,4 +1,6 @@
-//! What one node may do: a ClusterRole and its binding per node, limited by `resourceNames`.
+//! The names of what the operator grants, and what one node may do: a ClusterRole and its binding per node, limited by `resourceNames`.
+//!
+//! `k8s/policies/operator-fence.yaml` holds the operator to these names, this label and exactly these rules.
 //!
 //! Removing the binding revokes the node at once, with its certificate still valid. `create` is limited by name too:
 //! a server-side apply that creates is authorised with the name from its path, a POST is not and so is refused.
@@ -7,6 +9,20 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{GROUP, NODE_USER_PREFIX};
+
+/// User name of the operator's client certificate.
+pub const OPERATOR_USER: &str = "society:operator";
+
+/// Service account of an operator that runs in a pod, in [`crate::SYSTEM_NAMESPACE`].
+pub const OPERATOR_ACCOUNT: &str = "hatrack-operator";
+
+/// Label, and its value, on every role that the operator made for a hat: others it may not touch.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "hatrack-operator");
+
+/// Name of the roles, and of their bindings, that a binding of this UID gives to the wearer of a hat.
+pub fn hat_role_name(hat: &str, binding_uid: &str) -> String {
+    format!("hatrack:hat:{hat}:{binding_uid}")
+}
 
 /// Name of the ClusterRole and the ClusterRoleBinding of a node.
 pub fn node_role_name(node: &str) -> String {

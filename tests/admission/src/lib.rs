@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a test fails by panicking")]
 
+pub mod caller;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hatrack_api::access::OPERATOR_USER;
 use hatrack_api::cluster_node::ClusterNode;
 use hatrack_api::{NODE_USER_PREFIX, SYSTEM_NAMESPACE};
 use hatrack_testbed::{ControlPlane, unique};
@@ -24,7 +27,14 @@ pub async fn installed() -> Arc<ControlPlane> {
     plane
 }
 
-/// A node of a name of its own, with its client and the administrator's.
+/// A client of the operator that RBAC refuses nothing.
+pub async fn operator(plane: &ControlPlane) -> Client {
+    let identity = plane.client_certificate(OPERATOR_USER, &["system:masters"], Duration::from_hours(1)).unwrap();
+    plane.client_for(&identity).await.unwrap()
+}
+
+/// A node of a name of its own, with its client and those of the administrator and the operator.
+#[derive(Clone)]
 pub struct Node {
     /// Name of its ClusterNode and its Lease.
     pub name: String,
@@ -32,6 +42,8 @@ pub struct Node {
     pub client: Client,
     /// The administrator's client.
     pub admin: Client,
+    /// The operator's client.
+    pub operator: Client,
 }
 
 impl Node {
@@ -65,7 +77,12 @@ impl Node {
 
     async fn with_certificate(plane: &Arc<ControlPlane>, name: String) -> Self {
         let identity = plane.node_identity(&name).unwrap();
-        Self { name, client: plane.client_for(&identity).await.unwrap(), admin: plane.admin().await.unwrap() }
+        Self {
+            name,
+            client: plane.client_for(&identity).await.unwrap(),
+            admin: plane.admin().await.unwrap(),
+            operator: operator(plane).await,
+        }
     }
 
     async fn grant(&self, role: &ClusterRole, binding: &ClusterRoleBinding) {
@@ -122,16 +139,17 @@ impl Node {
         Outcome::of(self.nodes().patch_status(&self.name, &PatchParams::default(), &patch).await)
     }
 
-    /// Writes what a person or the operator writes.
+    /// Writes what a person writes.
     pub async fn as_admin(&self, fields: Value) {
         let patch = Patch::Merge(fields);
         self.nodes_of_admin().patch(&self.name, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// Writes what the operator writes into the status.
-    pub async fn status_as_admin(&self, status: Value) {
+    pub async fn status_as_operator(&self, status: Value) {
         let patch = Patch::Merge(json!({"status": status}));
-        self.nodes_of_admin().patch_status(&self.name, &PatchParams::default(), &patch).await.unwrap();
+        let nodes: Api<ClusterNode> = Api::all(self.operator.clone());
+        nodes.patch_status(&self.name, &PatchParams::default(), &patch).await.unwrap();
     }
 
     /// Applies a Lease in the node's name.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hatrack_admission_tests::caller::Caller;
 use hatrack_admission_tests::installed;
 use hatrack_api::{Hat, HatBinding, HatPolicy, HatSwap};
 use hatrack_testbed::unique;
@@ -13,7 +14,8 @@ use kube::{Api, Client, CustomResourceExt};
 use serde_json::{Value, json};
 
 const WEARER: &str = "spiffe://cluster.local/ns/default/sa/ann";
-const OTHER: &str = "spiffe://cluster.local/ns/default/sa/bob";
+/// Takes the place of the one who sends the request: admission lets nobody sign for others.
+const SENDER: &str = "SENDER";
 
 fn manifests(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../k8s").join(folder)
@@ -53,17 +55,18 @@ fn refuses_change(name: &'static str, created: Value, changed: Value, message: &
 }
 
 /// Creates, changes, and compares: a refusal for another reason than the expected one is a failure.
-async fn check<K: CustomResourceExt>(namespace: Option<&str>, cases: Vec<Case>) {
-    let api = resource::<K>(installed().await.admin().await.unwrap(), namespace);
+async fn check<K: CustomResourceExt>(sender: &Caller, namespace: Option<&str>, cases: Vec<Case>) {
+    let api = resource::<K>(sender.client.clone(), namespace);
     let resource = K::api_resource();
     for case in cases {
         let name = case.created["metadata"]["name"].as_str().map_or_else(|| unique("case"), str::to_owned);
         let mut object = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": name}});
-        object["spec"] = fill(&case.created["spec"], &name);
+        object["spec"] = fill(&case.created["spec"], &name, sender);
         let created = api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await;
         let outcome = match (&case.changed, created) {
             (Some(change), Ok(_)) => {
-                api.patch(&name, &PatchParams::default(), &Patch::Merge(json!({"spec": change}))).await
+                let change = Patch::Merge(json!({"spec": fill(change, &name, sender)}));
+                api.patch(&name, &PatchParams::default(), &change).await
             }
             (Some(_), Err(error)) => panic!("{}: not even created: {error}", case.name),
             (None, created) => created,
@@ -79,9 +82,16 @@ async fn check<K: CustomResourceExt>(namespace: Option<&str>, cases: Vec<Case>) 
     }
 }
 
-/// Puts the object's own name where a case says `SELF`.
-fn fill(value: &Value, name: &str) -> Value {
-    serde_json::from_str(&value.to_string().replace("SELF", name)).unwrap()
+/// Puts the object's own name where a case says `SELF`, and the sender's identity where it says `SENDER`.
+fn fill(value: &Value, name: &str, sender: &Caller) -> Value {
+    serde_json::from_str(&value.to_string().replace("SELF", name).replace(SENDER, &sender.spiffe_id)).unwrap()
+}
+
+/// Somebody with every verb on the hat of the cases: what is refused is refused by the schema.
+async fn sender() -> Caller {
+    let person = Caller::person(&*installed().await).await;
+    person.may("*", "observer").await;
+    person
 }
 
 fn hat(spec: &Value) -> Value {
@@ -94,6 +104,7 @@ fn hat(spec: &Value) -> Value {
 async fn hats() {
     let gpus = |count: u32| json!({"requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": count}, {"name": "one", "class": "phone"}]}});
     check::<Hat>(
+        &sender().await,
         None,
         vec![
             accepts("authority alone", hat(&json!({}))),
@@ -166,6 +177,7 @@ fn verdict(by: &str, action: &str, at: &str) -> Value {
 #[tokio::test]
 async fn bindings_keep_their_hat_and_wearer() {
     check::<HatBinding>(
+        &sender().await,
         Some("default"),
         vec![
             accepts("hat and wearer", binding(&json!({}))),
@@ -189,7 +201,7 @@ async fn bindings_keep_their_hat_and_wearer() {
             refuses_change(
                 "another wearer",
                 binding(&json!({})),
-                json!({"wearer": {"spiffeID": OTHER}}),
+                json!({"wearer": {"spiffeID": SENDER}}),
                 "spec.wearer is immutable",
             ),
             refuses_change(
@@ -209,59 +221,60 @@ async fn bindings_only_gain_cosigners_and_verdicts() {
     let signed = |entries: Value| binding(&json!({"cosignedBy": entries}));
     let judged = |entries: Value| binding(&json!({"verdicts": entries}));
     check::<HatBinding>(
+        &sender().await,
         Some("default"),
         vec![
-            accepts_change(
-                "one more co-signer",
-                signed(json!([{"spiffeID": OTHER}])),
-                json!({"cosignedBy": [{"spiffeID": OTHER}, {"spiffeID": "spiffe://cluster.local/ns/a/sa/c"}]}),
-            ),
+            accepts_change("one more co-signer", signed(json!([])), json!({"cosignedBy": [{"spiffeID": SENDER}]})),
             refuses_change(
                 "a co-signer less",
-                signed(json!([{"spiffeID": OTHER}])),
+                signed(json!([{"spiffeID": SENDER}])),
                 json!({"cosignedBy": []}),
                 "spec.cosignedBy is append-only",
             ),
             refuses_change(
                 "all co-signers gone",
-                signed(json!([{"spiffeID": OTHER}])),
+                signed(json!([{"spiffeID": SENDER}])),
                 json!({"cosignedBy": null}),
                 "spec.cosignedBy is append-only",
             ),
             refuses_change(
                 "another co-signer instead",
-                signed(json!([{"spiffeID": OTHER}])),
+                signed(json!([{"spiffeID": SENDER}])),
                 json!({"cosignedBy": [{"spiffeID": "spiffe://cluster.local/ns/a/sa/c"}]}),
                 "spec.cosignedBy is append-only",
             ),
             refuses_change(
                 "a changed co-signature",
-                signed(json!([{"spiffeID": OTHER}])),
-                json!({"cosignedBy": [{"spiffeID": OTHER, "attestation": "x"}]}),
+                signed(json!([{"spiffeID": SENDER}])),
+                json!({"cosignedBy": [{"spiffeID": SENDER, "attestation": "x"}]}),
                 "a co-signature is immutable",
             ),
-            refuses("a co-signer twice", signed(json!([{"spiffeID": OTHER}, {"spiffeID": OTHER}])), "Duplicate value"),
+            refuses(
+                "a co-signer twice",
+                signed(json!([{"spiffeID": SENDER}, {"spiffeID": SENDER}])),
+                "Duplicate value",
+            ),
             accepts_change(
                 "one more verdict",
-                judged(json!([verdict(OTHER, "Probation", first)])),
-                json!({"verdicts": [verdict(OTHER, "Probation", first), verdict(OTHER, "Restore", second)]}),
+                judged(json!([verdict(SENDER, "Probation", first)])),
+                json!({"verdicts": [verdict(SENDER, "Probation", first), verdict(SENDER, "Restore", second)]}),
             ),
             refuses_change(
                 "a verdict less",
-                judged(json!([verdict(OTHER, "Probation", first)])),
+                judged(json!([verdict(SENDER, "Probation", first)])),
                 json!({"verdicts": []}),
                 "spec.verdicts is append-only",
             ),
             refuses_change(
                 "all verdicts gone",
-                judged(json!([verdict(OTHER, "Probation", first)])),
+                judged(json!([verdict(SENDER, "Probation", first)])),
                 json!({"verdicts": null}),
                 "spec.verdicts is append-only",
             ),
             refuses_change(
                 "a changed verdict",
-                judged(json!([verdict(OTHER, "Revoke", first)])),
-                json!({"verdicts": [verdict(OTHER, "Restore", first)]}),
+                judged(json!([verdict(SENDER, "Revoke", first)])),
+                json!({"verdicts": [verdict(SENDER, "Restore", first)]}),
                 "a verdict is immutable",
             ),
             refuses(
@@ -271,7 +284,7 @@ async fn bindings_only_gain_cosigners_and_verdicts() {
             ),
             refuses(
                 "an unknown verdict",
-                judged(json!([verdict(OTHER, "Promote", first)])),
+                judged(json!([verdict(SENDER, "Promote", first)])),
                 "Unsupported value: \"Promote\"",
             ),
         ],
@@ -288,6 +301,7 @@ async fn swaps_are_immutable() {
         swap
     };
     check::<HatSwap>(
+        &Caller::operator(&*installed().await).await,
         Some("society-system"),
         vec![
             accepts("the required fields", swap.clone()),
@@ -304,6 +318,7 @@ async fn swaps_are_immutable() {
 async fn there_is_one_policy() {
     let bad_bootstrap = json!({"spec": {"bootstrap": {"hat": "hat-designer"}}});
     check::<HatPolicy>(
+        &sender().await,
         None,
         vec![
             refuses(

@@ -17,7 +17,23 @@ struct Kustomization {
     _api_version: Option<String>,
     #[serde(rename = "kind")]
     _kind: Option<String>,
+    /// Without it kustomize would sort by kind: roles before the policies that fence them.
+    #[serde(rename = "sortOptions")]
+    _sort_options: Option<SortOptions>,
     resources: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SortOptions {
+    #[serde(rename = "order")]
+    _order: Order,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Fifo,
 }
 
 /// The objects of a file, or of a folder: with a `kustomization.yaml` its resources in their order,
@@ -110,7 +126,10 @@ mod tests {
     #[test]
     fn a_kustomization_gives_the_order() {
         let dir = folder(&[
-            ("kustomization.yaml", "kind: Kustomization\nresources: [second, first.yaml]\n".into()),
+            (
+                "kustomization.yaml",
+                "kind: Kustomization\nsortOptions: {order: fifo}\nresources: [second, first.yaml]\n".into(),
+            ),
             ("first.yaml", config_map("first")),
             ("unlisted.yaml", config_map("unlisted")),
             ("second/b.yaml", config_map("b")),
@@ -123,6 +142,11 @@ mod tests {
     fn what_cannot_be_honoured_is_refused() {
         let cases = [
             ("another field of a kustomization", "kustomization.yaml", "namePrefix: x\nresources: []\n".into()),
+            (
+                "another order than that of the list",
+                "kustomization.yaml",
+                "sortOptions: {order: legacy}\nresources: []\n".into(),
+            ),
             ("a listed file that is missing", "kustomization.yaml", "resources: [missing.yaml]\n".into()),
             ("an object without a kind", "a.yaml", "metadata: {name: a}\n".into()),
             ("an object without a name", "a.yaml", "apiVersion: v1\nkind: ConfigMap\n".into()),
