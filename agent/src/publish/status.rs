@@ -1,7 +1,7 @@
 //! The part of the status that is the agent's.
 
 use hatrack_api::ClusterNodeStatus;
-use hatrack_api::cluster_node::{ClusterNode, ClusterNodeSpec, condition as kind};
+use hatrack_api::cluster_node::{ClusterNode, ClusterNodeSpec, Summary, condition as kind};
 use hatrack_discover::condition::{self, Declared};
 use hatrack_discover::inventory::Inventory;
 use jiff::Timestamp;
@@ -43,7 +43,8 @@ pub fn ours(status: &ClusterNodeStatus) -> ClusterNodeStatus {
     let is_ours =
         |condition: &&Condition| [kind::DEVICES_HEALTHY, kind::AS_EXPECTED].contains(&condition.type_.as_str());
     let conditions = status.conditions.iter().flatten().filter(is_ours).cloned().collect();
-    ClusterNodeStatus { hats: None, worn: None, conditions: Some(conditions), ..status.clone() }
+    let summary = status.summary.clone().map(|summary| Summary { hats: None, ..summary });
+    ClusterNodeStatus { hats: None, worn: None, summary, conditions: Some(conditions), ..status.clone() }
 }
 
 /// Whether two say the same. An empty list is an absent one, and the order of conditions says nothing.

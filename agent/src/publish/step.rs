@@ -173,6 +173,7 @@ mod tests {
         };
         assert!(object["status"].get("hats").is_none() && object["status"].get("worn").is_none());
         let mut shown = json!(status);
+        shown["summary"]["hats"] = json!("h");
         shown["hats"] = json!([{"binding": "u", "name": "h", "wearer": "w", "phase": "Active"}]);
         let ready = json!({
             "type": "Ready", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z",

@@ -141,7 +141,7 @@ async fn what_the_operator_writes_stands() {
     });
     let status = json!({
         "apiVersion": "society.zeta.io/v1alpha1", "kind": "ClusterNode", "metadata": {"name": bench.name},
-        "status": {"hats": hats, "conditions": [ready]},
+        "status": {"hats": hats, "summary": {"hats": "repair"}, "conditions": [ready]},
     });
     let operator = PatchParams::apply("hatrack-operator");
     bench.nodes().patch_status(&bench.name, &operator, &Patch::Apply(status)).await.unwrap();
@@ -149,5 +149,12 @@ async fn what_the_operator_writes_stands() {
     agent.look_again();
     let node = bench.node_until("the new name", |node| system_name(node) == Some("Hatrack Test 2")).await;
     assert_eq!(condition(&node, kind::READY), Some(("True".to_owned(), "Renewed".to_owned())));
-    assert_eq!(node.status.unwrap().hats.unwrap()[0].name, "repair");
+    let status = node.status.clone().unwrap();
+    assert_eq!(status.hats.unwrap()[0].name, "repair");
+    assert_eq!(status.summary.unwrap().hats.as_deref(), Some("repair"));
+
+    assert!(agent.stop().await.success());
+    let agent = bench.direct().start();
+    agent.ready().await;
+    assert_eq!(bench.node().await, node, "also over a restart");
 }
