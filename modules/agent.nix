@@ -133,7 +133,7 @@ in
       restartTriggers = [ config.environment.etc."hatrack/agent.toml".source ];
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = {
-        ExecStart = "${lib.getExe cfg.package} --config /etc/hatrack/agent.toml";
+        ExecStart = "${lib.getExe cfg.package} run --config /etc/hatrack/agent.toml";
         ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
         Type = "notify";
         WatchdogSec = 60;
@@ -151,9 +151,9 @@ in
         RuntimeDirectoryPreserve = true;
         UMask = "0027";
 
-        # Root alone reads the UUID. A board without SMBIOS gets the empty default and is told by its serial number.
-        LoadCredential = "hardware-id:/sys/class/dmi/id/product_uuid";
-        SetCredential = "hardware-id:";
+        # Root alone reads the UUID. A board without SMBIOS gets an empty line and is told by its serial number.
+        LoadCredential = "product_uuid:/sys/class/dmi/id/product_uuid";
+        SetCredential = "product_uuid:\\n";
 
         # Devices are seen through sysfs. NVML alone needs nodes: nvidiactl, nvidia-uvm and one for each GPU.
         DevicePolicy = "closed";

@@ -77,14 +77,18 @@ in
       };
     };
 
-    services.journald.extraConfig = ''
+    # A file of its own: the option for it was renamed between releases.
+    environment.etc."systemd/journald.conf.d/hatrack.conf".text = ''
+      [Journal]
       SystemMaxUse=${cfg.journalSize}
       SystemKeepFree=1G
     '';
 
     # A machine in a rack has nobody to press its reset button.
-    systemd.watchdog.runtimeTime = lib.mkDefault "30s";
-    systemd.watchdog.rebootTime = lib.mkDefault "10min";
+    systemd.settings.Manager = {
+      RuntimeWatchdogSec = lib.mkDefault "30s";
+      RebootWatchdogSec = lib.mkDefault "10min";
+    };
     boot.kernel.sysctl."kernel.panic" = lib.mkDefault 10;
   };
 }

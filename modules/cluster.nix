@@ -73,12 +73,12 @@ in
       };
 
       hardwareId = mkOption {
-        type = types.nullOr (types.strMatching "[-0-9a-zA-Z]+");
+        type = types.nullOr (types.strMatching "[0-9a-zA-Z][-.:_0-9a-zA-Z]*");
         default = null;
         example = "4c4c4544-0042-3510-8051-b4c04f4d3132";
         description = ''
-          SMBIOS UUID, or serial number of a Raspberry Pi, in lower case. Without it the first machine that registers
-          under the name is pinned.
+          What `hatrack discover -o json` gives as the machine's id: its SMBIOS UUID in lower case, or the serial number
+          of its board. Without it the first machine that registers under the name is pinned.
         '';
       };
 

@@ -27,9 +27,16 @@ let
       ../modules
       ../packages
       ../template
-      ../tests/nix
       ../treefmt.nix
       ../.github
+    ]
+    ++ [
+      (fileset.difference ../tests/nix (
+        fileset.unions [
+          ../tests/nix/Cargo.toml
+          ../tests/nix/lock.rs
+        ]
+      ))
     ]
   );
 in

@@ -18,6 +18,18 @@ let
     name: host: lib.nameValuePair "image-${name}" host.config.system.build.sdImage
   ) (lib.filterAttrs (_: host: host.config.hatrack.host.install == "sd-image") here);
 
+  # disko's own test: the layout is made on empty disks, installed to, and booted from. It hangs on aarch64.
+  disks = lib.optionalAttrs (system == "x86_64-linux") (
+    lib.mapAttrs' (name: host: lib.nameValuePair "disks-${name}" host.config.system.build.installTest) (
+      lib.filterAttrs (_: host: host.config.disko.devices.disk != { }) here
+    )
+  );
+
+  machines = lib.mapAttrs' (file: _: {
+    name = "machines-${lib.removeSuffix ".nix" file}";
+    value = pkgs.testers.runNixOSTest (import (./machines + "/${file}") { inherit (inputs) self; });
+  }) (removeAttrs (builtins.readDir ./machines) [ "common.nix" ]);
+
   clippy = pkgs.hatrack-agent.overrideAttrs (previous: {
     pname = "hatrack-clippy";
     nativeBuildInputs = previous.nativeBuildInputs ++ [ pkgs.clippy ];
@@ -33,6 +45,8 @@ let
 in
 hosts
 // images
+// disks
+// machines
 // {
   inherit clippy formatting;
   inherit (pkgs)

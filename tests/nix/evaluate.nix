@@ -9,6 +9,7 @@ let
     path: arguments:
     let
       self = (import (path + "/flake.nix")).outputs (arguments // { inherit self; }) // {
+        inputs = arguments;
         outPath = path;
         sourceInfo = { };
       };

@@ -22,6 +22,10 @@ let
       present = lib.versionAtLeast lib.trivial.release "25.05";
       options.image.baseName = anything;
     }
+    {
+      present = lib.versionAtLeast lib.trivial.release "25.11";
+      options.systemd.settings.Manager = anything;
+    }
   ];
   path = lib.mkOption {
     type = lib.types.nullOr lib.types.path;
@@ -40,6 +44,14 @@ let
     lib.filter (bridge: !bridge.present) bridges
   );
   packages = _final: prev: {
+    testers = prev.testers // {
+      runNixOSTest =
+        test:
+        prev.testers.runNixOSTest {
+          imports = [ test ];
+          defaults.imports = missing;
+        };
+    };
     buildGo125Module = prev.buildGo125Module or prev.buildGoModule;
     fetchFromGitHub = prev.fetchFromGitHub // {
       __functor =
@@ -53,6 +65,13 @@ let
 in
 tree
 // {
+  # Checks that no bridge reaches: the disk tests of disko need the test driver of a later release.
+  beyond = lib.optionals (lib.versionOlder lib.trivial.release "25.11") [
+    "disks-control-1"
+    "disks-gpu-1"
+    "disks-phones-1"
+  ];
+
   lib = lib // {
     nixosSystem =
       arguments:

@@ -1,0 +1,26 @@
+# A worker joins the machine that founded the cluster, with the token that both have.
+{ self }:
+{
+  name = "hatrack-join";
+
+  nodes = {
+    founder = {
+      imports = [ (import ./common.nix { inherit self; }) ];
+      hatrack.host.class = "control-plane";
+      hatrack.host.address = "192.168.1.1";
+    };
+    worker = {
+      imports = [ (import ./common.nix { inherit self; }) ];
+      hatrack.host.class = "worker";
+      hatrack.host.address = "192.168.1.2";
+    };
+  };
+
+  testScript = ''
+    start_all()
+    founder.wait_until_succeeds("k3s kubectl get --raw /readyz", timeout=600)
+    founder.wait_until_succeeds("k3s kubectl get node worker", timeout=600)
+    founder.succeed("k3s kubectl get node worker --show-labels | grep society.zeta.io/class=worker")
+    worker.fail("test -e /var/lib/rancher/k3s/server/db")
+  '';
+}

@@ -1,0 +1,267 @@
+# Each state that is a build error, and the words by which it is one. The answer is what went wrong; nothing is good.
+self:
+let
+  inherit (self.inputs.nixpkgs) lib;
+  byId = "/dev/disk/by-id/ata-A";
+
+  founder = {
+    class = "control-plane";
+    system = "x86_64-linux";
+    modules = [
+      {
+        hatrack.host = {
+          address = "10.0.0.1";
+          hardwareId = "4c4c4544-0042-3510-8051-b4c04f4d3132";
+        };
+      }
+    ];
+  };
+
+  # What is right about every machine, so that a case is wrong in one way.
+  sound = withVersion: {
+    hatrack = {
+      base.sshKeys = [ "ssh-ed25519 AAAA ada@desk" ];
+      cluster.founder = lib.mkDefault "founder";
+      k3s.tokenFile = "/run/token";
+      adb.keyFile = lib.mkDefault "/run/adb";
+    };
+    system = lib.optionalAttrs withVersion { stateVersion = "26.05"; };
+    fileSystems."/" = lib.mkDefault {
+      device = "/dev/disk/by-label/root";
+      fsType = "ext4";
+    };
+    documentation.enable = false;
+    boot.loader.grub.enable = false;
+  };
+
+  # The machine `subject` of a class beside a founder.
+  cluster =
+    {
+      class,
+      module,
+      unset ? null,
+      ...
+    }:
+    self.lib.mkCluster {
+      modules = [ (sound (unset != "stateVersion")) ];
+      hosts = {
+        inherit founder;
+        subject = {
+          inherit class;
+          system = if class == "pi-ai-hat" then "aarch64-linux" else "x86_64-linux";
+          modules = [
+            { hatrack.host.address = lib.mkDefault "10.0.0.2"; }
+            module
+          ];
+        };
+      };
+    };
+
+  refusals =
+    case:
+    map (assertion: assertion.message) (
+      lib.filter (assertion: !assertion.assertion) (cluster case).subject.config.assertions
+    );
+
+  boot = {
+    boot.loader.systemd-boot.enable = true;
+  };
+
+  # What the class and the module are refused with.
+  cases = {
+    "two founders".worker = {
+      hatrack.cluster.founder = "subject";
+      __words = "two founders make two clusters";
+    };
+    "a second cluster by the option of k3s".control-plane = {
+      services.k3s.clusterInit = lib.mkForce true;
+      __words = "services.k3s.clusterInit is set on subject";
+    };
+    "no founder".worker = {
+      hatrack.cluster.founder = lib.mkForce null;
+      __words = "hatrack.cluster.founder is not set";
+    };
+    "a founder that runs no control plane".worker = {
+      hatrack.cluster.founder = "subject";
+      __words = "the founder must be a server";
+    };
+    "a joiner whose founder has no address".worker = {
+      hatrack.cluster.founder = "nobody";
+      __words = "whose address is not known";
+    };
+    "a machine of Kubernetes without an address".worker = {
+      hatrack.host.address = null;
+      __words = "hatrack.host.address of subject is not set";
+    };
+    "no join token".worker = {
+      hatrack.k3s.tokenFile = lib.mkForce null;
+      __words = "hatrack.k3s.tokenFile of subject is not set";
+    };
+    "a token as a literal".worker = {
+      services.k3s.token = "secret";
+      __words = "services.k3s.token of subject is a literal";
+    };
+    "a GPU class without a driver".gpu-worker = {
+      __words = "hatrack.gpu.driver of subject is not set";
+    };
+    "phones and Kubernetes".phone-orchestrator = {
+      hatrack.k3s.enable = true;
+      __words = "is a phone-orchestrator and a Kubernetes worker";
+    };
+    "phones and Kubernetes, past the module".phone-orchestrator = {
+      services.k3s.enable = true;
+      __words = "is a phone-orchestrator and a Kubernetes worker";
+    };
+    "an adb server without a fixed key".phone-orchestrator = {
+      hatrack.adb.keyFile = null;
+      __words = "hatrack.adb.keyFile of subject is not set";
+    };
+    "more phones than the controllers carry".phone-orchestrator = {
+      hatrack.agent.expects.phones = 31;
+      __words = "more than 1 USB controllers carry";
+    };
+    "a disk by its place, SATA".worker = {
+      imports = [ (self.lib.disks.single-disk { device = "/dev/sda"; }) ];
+      __words = "disko.devices.disk.system.device is /dev/sda";
+    };
+    "a disk by its place, NVMe".worker = {
+      imports = [ (self.lib.disks.data-disks { devices = [ "/dev/nvme0n1" ]; }) ];
+      __words = "disko.devices.disk.data-1.device is /dev/nvme0n1";
+    };
+    "a mirror on one disk".worker = {
+      imports = [
+        (self.lib.disks.zfs-mirror {
+          devices = [
+            byId
+            byId
+          ];
+        })
+      ];
+      networking.hostId = "7d1f93c4";
+      __words = "needs two different disks";
+    };
+    "ZFS without hostId".worker = {
+      hatrack.zfs.enable = true;
+      __words = "networking.hostId of subject is not set";
+    };
+    "no state version".worker = {
+      __unset = "stateVersion";
+      __words = "system.stateVersion is not set on subject";
+    };
+    "no ssh key".worker = {
+      hatrack.base.sshKeys = lib.mkForce [ ];
+      __words = "hatrack.base.sshKeys is empty";
+    };
+    "a Pi with systemd-boot".pi-ai-hat = boot // {
+      __words = "boot.loader.systemd-boot.enable is set on subject, a Raspberry Pi";
+    };
+    "a Pi over ssh".pi-ai-hat = {
+      hatrack.host.install = "nixos-anywhere";
+      __words = "a Raspberry Pi cannot kexec";
+    };
+    "one address twice".worker = {
+      hatrack.host.address = "10.0.0.1";
+      __words = "hatrack.host.address is 10.0.0.1 on subject and on founder";
+    };
+    "one board twice".worker = {
+      hatrack.host.hardwareId = "4c4c4544-0042-3510-8051-b4c04f4d3132";
+      __words = "hatrack.host.hardwareId is 4c4c4544-0042-3510-8051-b4c04f4d3132 on subject and on founder";
+    };
+    "one name twice".worker = {
+      networking.hostName = lib.mkForce "founder";
+      __words = "is the name of another host of the cluster";
+    };
+    "a name that is no node's".worker = {
+      networking.hostName = lib.mkForce "Subject";
+      __words = "cannot be the name of a ClusterNode";
+    };
+    "a Hailo without its driver".pi-ai-hat = {
+      hatrack.hailo.generation = "10h";
+      __words = "hatrack.hailo.driver is not set";
+    };
+    "a Hailo without its firmware".pi-ai-hat = {
+      hatrack.hailo.generation = "8";
+      __words = "hatrack.hailo.firmware is not set";
+    };
+    "volumes on the system's disk".worker = {
+      hatrack.longhorn.enable = true;
+      __words = "hatrack.longhorn.storage needs a disk at /var/lib/longhorn";
+    };
+    "Argo CD without a repository".worker = {
+      hatrack.argocd.enable = true;
+      __words = "hatrack.argocd.repository is not set";
+    };
+    "a hat that stops too late".worker = {
+      systemd.services.repair = {
+        wantedBy = [ "hat@repair.target" ];
+        partOf = [ "hat@repair.target" ];
+        script = "true";
+        serviceConfig.TimeoutStopSec = 90;
+      };
+      __words = "systemd.services.repair.serviceConfig.TimeoutStopSec must be a number of seconds of at most 30";
+    };
+  };
+  flat = lib.mapAttrsToList (
+    title: case:
+    let
+      class = lib.head (lib.attrNames case);
+    in
+    {
+      inherit title class;
+      module = removeAttrs case.${class} [
+        "__unset"
+        "__words"
+      ];
+      unset = case.${class}.__unset or null;
+      words = case.${class}.__words;
+    }
+  ) cases;
+
+  wrong = lib.concatMap (
+    case:
+    let
+      messages = refusals case;
+    in
+    lib.optional (
+      !lib.any (lib.hasInfix case.words) messages
+    ) "${case.title}: expected `${case.words}`, and the messages are ${builtins.toJSON messages}"
+  ) flat;
+
+  # The same machines without anything wrong: a guard that refuses everything guards nothing.
+  sane =
+    lib.concatMap (case: map (message: "a sound ${case.class} is refused: ${message}") (refusals case))
+      [
+        {
+          class = "worker";
+          module = { };
+        }
+        {
+          class = "gpu-worker";
+          module.hatrack.gpu.driver = "amdgpu";
+        }
+        {
+          class = "phone-orchestrator";
+          module.hatrack.agent.expects.phones = 30;
+        }
+        {
+          class = "worker";
+          module.systemd.services.repair = {
+            partOf = [ "hat@repair.target" ];
+            script = "true";
+            serviceConfig.TimeoutStopSec = 30;
+          };
+        }
+      ];
+
+  # A type is asked directly: an evaluation that stops cannot be looked at from inside.
+  secretPath = import ../../lib/secret-path.nix { inherit lib; };
+  secrets =
+    lib.optional (secretPath.check "/nix/store/abc-token") "a secret in the store is accepted"
+    ++ lib.optional (secretPath.check ./refusals.nix) "a secret in the repository is accepted"
+    ++ lib.optional (secretPath.check "K10abc::server:def") "a secret as a literal is accepted"
+    ++ lib.optional (!secretPath.check "/run/secrets/token") "a secret on the machine is refused";
+in
+{
+  cases = map (case: case.title) flat;
+  wrong = wrong ++ sane ++ secrets;
+}

@@ -1,0 +1,41 @@
+# What stands between the template and a cluster: only what its reader is asked to fill in.
+self:
+let
+  inherit (self.inputs.nixpkgs) lib;
+  template = (import ../../template/flake.nix).outputs {
+    self = template;
+    hatrack = self;
+  };
+
+  expected = {
+    control-1 = [
+      "hatrack.base.sshKeys is empty"
+    ];
+    gpu-1 = [ "hatrack.base.sshKeys is empty" ];
+  };
+  # The file with secrets is made by `nix run .#init`; here it only has to have a name.
+  host =
+    name:
+    template.nixosConfigurations.${name}.extendModules {
+      modules = [
+        {
+          hatrack.secrets.file = lib.mkForce null;
+          hatrack.k3s.tokenFile = "/run/token";
+        }
+      ];
+    };
+  messages =
+    name:
+    map (assertion: assertion.message) (
+      lib.filter (assertion: !assertion.assertion) (host name).config.assertions
+    );
+in
+lib.concatLists (
+  lib.mapAttrsToList (
+    name: words:
+    lib.optional (
+      lib.length (messages name) != lib.length words
+      || !lib.all (word: lib.any (lib.hasInfix word) (messages name)) words
+    ) "${name} of the template is refused with ${builtins.toJSON (messages name)}"
+  ) expected
+)

@@ -1,0 +1,78 @@
+# What the hosts come to, as text, one attribute for one file below texts/. Store paths are shortened when they are compared.
+self:
+let
+  inherit (self.inputs.nixpkgs) lib;
+  hosts = lib.mapAttrs (_: host: host.config) self.nixosConfigurations;
+
+  unit = name: { "${name}" = config: config.systemd.units.${name}.text; };
+  json = value: builtins.toJSON value;
+
+  # Rules of NixOS itself stand in the same option.
+  rules =
+    config:
+    lib.concatLines (
+      lib.filter (lib.hasInfix "GROUP=") (lib.splitString "\n" config.services.udev.extraRules)
+    );
+
+  mounts =
+    config:
+    json (
+      lib.mapAttrs (_: mount: { inherit (mount) device fsType options; }) (
+        lib.filterAttrs (_: mount: mount.fsType != "none") config.fileSystems
+      )
+    );
+
+  k3s =
+    config:
+    let
+      inherit (config.services) k3s;
+    in
+    lib.concatLines (
+      [
+        k3s.role
+        "clusterInit=${lib.boolToString k3s.clusterInit}"
+        "server=${k3s.serverAddr}"
+      ]
+      ++ lib.splitString " " k3s.extraFlags
+    );
+
+  wanted = {
+    control-1 = {
+      "k3s.txt" = k3s;
+      "manifests.json" =
+        config: json (lib.mapAttrs (_: manifest: manifest.content) config.services.k3s.manifests);
+      "mounts.json" = mounts;
+      "installation.json" = config: json config.hatrack.installation;
+    };
+    gpu-1 = {
+      "k3s.txt" = k3s;
+      "mounts.json" = mounts;
+      "agent.json" = config: json config.hatrack.agent.settings;
+      "polkit.js" = config: config.security.polkit.extraConfig;
+      "hat@.target" = config: config.systemd.units."hat@.target".text;
+    }
+    // unit "hatrack-agent.service"
+    // unit "hatrack-longhorn-preflight.service";
+    phones-1 = {
+      "agent.json" = config: json config.hatrack.agent.settings;
+      "hatrack.rules" = rules;
+    }
+    // unit "adb.service"
+    // unit "hatrack-agent.service";
+    pi-1 = {
+      "agent.json" = config: json config.hatrack.agent.settings;
+      "hatrack.rules" = rules;
+      "installation.json" = config: json config.hatrack.installation;
+    };
+  };
+
+  texts = lib.concatMapAttrs (
+    host: files:
+    lib.mapAttrs' (file: text: lib.nameValuePair "${host}/${file}" (text hosts.${host})) files
+  ) wanted;
+
+  nodes = lib.mapAttrs' (name: text: lib.nameValuePair "nodes/${name}.yaml" text) (
+    self.lib.clusterNodes self.nixosConfigurations
+  );
+in
+texts // nodes
