@@ -108,6 +108,13 @@ impl Bench {
         Api::all(self.admin.clone())
     }
 
+    /// The same for the user that policies know as the operator; what it may do besides is not tested here.
+    pub async fn nodes_as_operator(&self) -> Api<ClusterNode> {
+        let lifetime = Duration::from_hours(1);
+        let identity = self.plane.client_certificate("society:operator", &["system:masters"], lifetime).unwrap();
+        Api::all(self.plane.client_for(&identity).await.unwrap())
+    }
+
     pub fn leases(&self) -> Api<NodeLease> {
         Api::namespaced(self.admin.clone(), SYSTEM_NAMESPACE)
     }

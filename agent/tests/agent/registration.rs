@@ -144,7 +144,7 @@ async fn what_the_operator_writes_stands() {
         "status": {"hats": hats, "summary": {"hats": "repair"}, "conditions": [ready]},
     });
     let operator = PatchParams::apply("hatrack-operator");
-    bench.nodes().patch_status(&bench.name, &operator, &Patch::Apply(status)).await.unwrap();
+    bench.nodes_as_operator().await.patch_status(&bench.name, &operator, &Patch::Apply(status)).await.unwrap();
     bench.rename_system("Hatrack Test 2");
     agent.look_again();
     let node = bench.node_until("the new name", |node| system_name(node) == Some("Hatrack Test 2")).await;
