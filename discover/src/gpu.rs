@@ -80,7 +80,7 @@ fn amd(root: &Root, function: &Function) -> Result<Sighting, Unreadable> {
 
 fn intel(root: &Root, function: &Function) -> Result<Sighting, Unreadable> {
     let nodes = render_nodes(root, function)?;
-    let trouble = function.access_trouble(&["i915", "xe"], "xe").or_else(|| no_render_node(&nodes));
+    let trouble = function.access_trouble(&["i915", "xe"], "i915` or `xe").or_else(|| no_render_node(&nodes));
     // Intel's integrated GPUs sit on the root bus itself; its cards are behind a port.
     let integrated = function.address.split(':').nth(1) == Some("00");
     let mut sighting = described(function, "intel", None, trouble).truth("integrated", Some(integrated));

@@ -4,7 +4,8 @@
 
 use std::fmt::Write;
 
-use hatrack_api::cluster_node::{Attribute, HealthState};
+use hatrack_api::cluster_node::{Attribute, Device, HealthState};
+use hatrack_discover::names::Names;
 use hatrack_discover::nvidia::View;
 use hatrack_discover::root::Root;
 use hatrack_discover::sighting::Sighting;
@@ -178,6 +179,59 @@ fn a_driver_without_a_node_is_not_enough() {
     let root = Root::at(machine.path());
     let cards = accelerator::sightings(&root, &pci::scan(&root).unwrap(), &[]).unwrap();
     assert_eq!((cards[0].health.state, cards[0].health.reason.as_str()), (HealthState::Unusable, "NoDeviceNode"));
+}
+
+#[test]
+fn a_driver_that_does_not_serve_a_device_is_named() {
+    let machine = hatrack_fixtures::machine_copy("laptop-intel-npu").unwrap();
+    let uevent = "DRIVER=pci-stub\nPCI_CLASS=120000\nPCI_ID=8086:7D1D\n";
+    machine.write("sys/devices/pci0000:00/0000:00:0b.0/uevent", uevent).unwrap();
+    let root = Root::at(machine.path());
+    let cards = accelerator::sightings(&root, &pci::scan(&root).unwrap(), &[]).unwrap();
+    assert_eq!((cards[0].health.state, cards[0].health.reason.as_str()), (HealthState::Unusable, "OtherDriver"));
+    assert!(cards[0].health.message.contains("`pci-stub`"), "{}", cards[0].health.message);
+}
+
+#[test]
+fn a_card_that_lost_its_user_function_keeps_its_place() {
+    let machine = hatrack_fixtures::machine_copy("mixed-accelerators").unwrap();
+    let look = || {
+        let root = Root::at(machine.path());
+        let cards = accelerator::sightings(&root, &pci::scan(&root).unwrap(), &[]).unwrap();
+        Names::default().assign(cards)
+    };
+    let before = look();
+    machine.remove("sys/bus/pci/devices/0000:21:00.1").unwrap();
+    let after = look();
+    let names = |devices: &[Device]| devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&before), names(&after));
+    let alveo = after.iter().find(|device| device.name == "accelerator-0000-21-00-0").unwrap();
+    assert_eq!((alveo.health.state, alveo.health.reason.as_str()), (HealthState::Unusable, "NoUserFunction"));
+}
+
+#[test]
+fn names_are_recovered_from_what_the_object_shows() {
+    for (machine, ..) in MACHINES {
+        let cards = || {
+            let Cards { mut gpus, accelerators } = Cards::of(machine);
+            gpus.extend(accelerators);
+            gpus
+        };
+        let devices = Names::default().assign(cards());
+        assert_eq!(Names::of_devices(&devices).assign(cards()), devices, "{machine}");
+    }
+}
+
+#[test]
+fn a_stick_that_the_kernel_holds_back_is_not_usable() {
+    let machine = hatrack_fixtures::machine("pi4-coral-usb").unwrap();
+    let root = Root::at(machine.path());
+    let mut usb = usb::scan(&root).unwrap();
+    for device in &mut usb {
+        device.authorized = false;
+    }
+    let cards = accelerator::sightings(&root, &[], &usb).unwrap();
+    assert_eq!((cards[0].health.state, cards[0].health.reason.as_str()), (HealthState::Unusable, "UsbNotAuthorized"));
 }
 
 #[test]
