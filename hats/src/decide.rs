@@ -71,7 +71,13 @@ pub(crate) struct Admission {
 
 /// Asks everything that stands between a request and a hat.
 fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Moment) -> Result<Admission, Held> {
-    let (policy, hat) = known(world, binding)?;
+    let none = HatPolicySpec::default();
+    let (policy, hat) = match known(world, binding) {
+        Err(held) if held.rule == Rule::Policy && !rules.has(Rule::Policy) => {
+            (&none, world.hat(&binding.spec.hat).ok_or(held)?)
+        }
+        known => known?,
+    };
     let request = Request { world, uid, binding, hat, policy, now: now.wall };
     admit(rules, &request)?;
     let placement = match &hat.spec.requirements {
@@ -79,7 +85,11 @@ fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Mom
         Some(requirements) => {
             let exclusive = rules.has(Rule::Exclusive);
             let found = place(world, Demand { requirements, binding: uid, exclusive }, now.steady);
-            Some(found.map_err(|refusal| Held::new(Rule::Unschedulable, refusal.to_string()))?)
+            match found {
+                Ok(placement) => Some(placement),
+                Err(_) if !rules.has(Rule::Unschedulable) => None,
+                Err(refusal) => return Err(Held::new(Rule::Unschedulable, refusal.to_string())),
+            }
         }
     };
     let previous = succession::predecessor(world, &binding.spec.hat, hat).filter(|_| !request.was_worn());

@@ -16,7 +16,7 @@ use crate::authority::{Grant, Scope, grants};
 use crate::lifecycle::{is_true, set_condition};
 use crate::moment::seconds_after;
 use crate::throttles::Limits;
-use crate::world::{is_finalized, status_of};
+use crate::world::{created, is_finalized, status_of};
 use crate::{quorum, supervision};
 
 /// Most wearers that a hat's status lists; the schema has the same limit.
@@ -155,7 +155,8 @@ impl Decision {
         }
     }
 
-    /// Records of a live binding restore its status; a SwapOff keeps its cooldown and its attribution.
+    /// Records of a live binding restore its status; a SwapOff keeps its cooldown, its attribution, and from what it ended
+    /// those who asked before.
     fn is_needed(&self, swap: &HatSwap) -> bool {
         let uid = swap.spec.binding_ref.as_ref().map(|binding| binding.uid.as_str()).unwrap_or_default();
         if self.world.status(uid).is_some_and(|status| !status.phase.is_ended()) {
@@ -166,7 +167,10 @@ impl Decision {
         }
         let limits = Limits::of(self.world.hat(&swap.spec.hat), self.world.policy.as_ref().map(|policy| &policy.spec));
         let sticky = swap.spec.outcome.as_ref().and_then(|outcome| outcome.sticky_attribution_ends_at.as_ref());
-        seconds_after(swap.spec.occurred_at.0, limits.cooldown) > self.now.wall
+        let mut waiting = self.world.live_of_hat.get(&swap.spec.hat).into_iter().flatten();
+        let off = swap.spec.occurred_at.0;
+        seconds_after(off, limits.cooldown) > self.now.wall
+            || waiting.any(|uid| self.world.binding(uid).is_some_and(|binding| created(binding) <= off))
             || sticky.is_some_and(|until| until.0 > self.now.wall)
     }
 }

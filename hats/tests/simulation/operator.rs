@@ -1,0 +1,193 @@
+//! An operator that crashes: a world fed by late and repeated watches, and plans that break off anywhere.
+
+use fastrand::Rng;
+use hatrack_hats::throttles::Rules;
+use hatrack_hats::{Action, World, decide_by};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::cluster::{Cluster, Event, Refused, STREAMS};
+
+pub struct Operator {
+    rules: Rules,
+    /// Nothing between a crash and the next start.
+    world: Option<World>,
+    seen: [usize; STREAMS],
+    /// Where the watches began: what is older comes no more.
+    began: [usize; STREAMS],
+}
+
+impl Operator {
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, world: None, seen: [0; STREAMS], began: [0; STREAMS] }
+    }
+
+    pub fn world(&self) -> &World {
+        self.world.as_ref().expect("the operator runs")
+    }
+
+    fn start(&mut self, cluster: &Cluster) {
+        if self.world.is_some() {
+            return;
+        }
+        let mut world = World::default();
+        for event in cluster.listed() {
+            observe(&mut world, event, cluster);
+        }
+        self.world = Some(world);
+        self.began = std::array::from_fn(|stream| cluster.streams[stream].len());
+        self.seen = self.began;
+    }
+
+    /// Takes some of what is new on each watch, and now and then something old again; but a watch repeats no deletion of
+    /// what is known by its name alone.
+    fn listen(&mut self, cluster: &Cluster, rng: &mut Rng) {
+        let Some(world) = &mut self.world else { return };
+        for (stream, seen) in self.seen.iter_mut().enumerate() {
+            let events = &cluster.streams[stream];
+            // What the catalogue and the policy say is known before it is acted on: the invariants ask for the truth.
+            let until = if stream == 0 || rng.u32(0..4) > 0 { events.len() } else { rng.usize(*seen..=events.len()) };
+            for event in &events[*seen..until] {
+                observe(world, event.clone(), cluster);
+            }
+            *seen = until;
+            let oldest = self.began[stream].max(until.saturating_sub(20));
+            if oldest < until && rng.u32(0..8) == 0 {
+                let old = &events[rng.usize(oldest..until)];
+                if stream != 0 && !matches!(old, Event::GrantGone(..)) {
+                    observe(world, old.clone(), cluster);
+                }
+            }
+        }
+    }
+
+    pub fn work(&mut self, cluster: &mut Cluster, rng: &mut Rng) {
+        if rng.u32(0..12) == 0 {
+            // Down for a while.
+            return;
+        }
+        self.start(cluster);
+        self.listen(cluster, rng);
+        let plan = decide_by(self.world(), cluster.now, self.rules);
+        for action in &plan.actions {
+            match rng.u32(0..100) {
+                // A crash before the write, a refusal, and a crash after the write whose answer nobody heard.
+                0 => return self.world = None,
+                1 | 2 => return,
+                3 => {
+                    let _ = self.write(cluster, action);
+                    return self.world = None;
+                }
+                _ => {}
+            }
+            if self.write(cluster, action).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Hears everything and does everything; whether there was anything to do.
+    pub fn settle(&mut self, cluster: &mut Cluster) -> bool {
+        self.start(cluster);
+        let Some(world) = &mut self.world else { return false };
+        for (stream, seen) in self.seen.iter_mut().enumerate() {
+            for event in &cluster.streams[stream][*seen..] {
+                observe(world, event.clone(), cluster);
+            }
+            *seen = cluster.streams[stream].len();
+        }
+        let plan = decide_by(self.world(), cluster.now, self.rules);
+        for action in &plan.actions {
+            let refused = self.write(cluster, action);
+            assert!(
+                matches!(refused, Ok(()) | Err(Refused::AlreadyExists)),
+                "in calm weather {action:?} was refused: {refused:?}"
+            );
+            if refused.is_err() {
+                return true;
+            }
+        }
+        let again = decide_by(self.world(), cluster.now, self.rules);
+        assert!(again.actions.is_empty(), "deciding again asks for more: {:?}", again.actions);
+        !plan.actions.is_empty()
+    }
+
+    /// Writes, and knows what it wrote.
+    fn write(&mut self, cluster: &mut Cluster, action: &Action) -> Result<(), Refused> {
+        let steady = cluster.now.steady;
+        let world = self.world.as_mut().expect("the operator runs");
+        match action {
+            Action::Record(swap) => {
+                let outcome = cluster.create_swap((**swap).clone());
+                let stored = cluster.swaps[swap.metadata.name.as_ref().unwrap()].clone();
+                world.observe_swap(stored);
+                return outcome;
+            }
+            Action::SetStatus { binding, status } => {
+                let seen = world.binding(binding).ok_or(Refused::NotFound)?.clone();
+                let stored = cluster.set_status(&seen, (**status).clone())?;
+                world.apply(action, steady);
+                world.observe_binding(stored, steady);
+                return Ok(());
+            }
+            Action::Finalize { binding } | Action::Unfinalize { binding } | Action::Delete { binding } => {
+                let now = Time(cluster.now.wall);
+                let mut object = cluster.bindings.get(binding).ok_or(Refused::NotFound)?.clone();
+                let finalizers = object.metadata.finalizers.get_or_insert_default();
+                match action {
+                    Action::Finalize { .. } => finalizers.push(hatrack_api::hat_binding::FINALIZER.to_owned()),
+                    Action::Unfinalize { .. } => finalizers.clear(),
+                    _ => object.metadata.deletion_timestamp = Some(now),
+                }
+                let stored = cluster.put_binding(binding, object);
+                world.apply(action, steady);
+                world.observe_binding(stored, steady);
+                return Ok(());
+            }
+            Action::Fence { node, transitions } => {
+                let lease = cluster.change_lease(node, |lease| {
+                    lease.spec.get_or_insert_default().lease_transitions = Some(*transitions);
+                });
+                world.observe_lease(&lease, steady);
+            }
+            Action::Assign { node, hats } => {
+                let stored = cluster.change_node(node, |object| {
+                    object.status.get_or_insert_default().hats = Some(hats.clone());
+                });
+                world.observe_node(stored, steady);
+            }
+            Action::Grant(grant) => cluster.put_grant((**grant).clone()),
+            Action::Withdraw { binding, scope } => cluster.drop_grant(binding, scope),
+            Action::SetHatStatus { hat, status } => {
+                let mut object = cluster.hats.get(hat).ok_or(Refused::NotFound)?.clone();
+                object.status = Some((**status).clone());
+                cluster.put_hat(object);
+            }
+            Action::SetPolicyStatus { status } => {
+                let mut object = cluster.policy.clone().ok_or(Refused::NotFound)?;
+                object.status = Some((**status).clone());
+                cluster.put_policy(object);
+            }
+            Action::Collect { swap } => cluster.collect_swap(swap),
+        }
+        world.apply(action, steady);
+        Ok(())
+    }
+}
+
+fn observe(world: &mut World, event: Event, cluster: &Cluster) {
+    let steady = cluster.now.steady;
+    match event {
+        Event::Hat(hat) => world.observe_hat(*hat),
+        Event::HatGone(name) => world.forget_hat(&name),
+        Event::Policy(policy) => world.observe_policy(*policy),
+        Event::PolicyGone => world.forget_policy(),
+        Event::Binding(binding) => world.observe_binding(*binding, steady),
+        Event::BindingGone(uid) => world.forget_binding(&uid),
+        Event::Swap(swap) => world.observe_swap(*swap),
+        Event::SwapGone(name) => world.forget_swap(&name),
+        Event::Node(node) => world.observe_node(*node, steady),
+        Event::Lease(lease) => world.observe_lease(&lease, steady),
+        Event::Grant(grant) => world.observe_grant(*grant),
+        Event::GrantGone(binding, scope) => world.forget_grant(&binding, &scope),
+    }
+}
