@@ -41,6 +41,8 @@
           hatrack-install
           ;
         default = pkgs.hatrack;
+        # What goes into k8s/nodes: the spec of each host, as this flake declares it.
+        nodes = self.lib.nodeManifests pkgs self.nixosConfigurations;
       });
 
       nixosModules = import ./modules inputs;

@@ -59,4 +59,14 @@ rec {
 
   # The ClusterNode of each machine, as people and GitOps own it: `spec` without the status that its agent writes.
   clusterNodes = lib.mapAttrs (_: host: import ./cluster-node.nix { inherit lib; } host.config);
+
+  # The same as a folder of manifests, for people and for Argo CD.
+  nodeManifests =
+    pkgs: configurations:
+    pkgs.linkFarm "hatrack-nodes" (
+      lib.mapAttrsToList (name: text: {
+        name = "${name}.yaml";
+        path = pkgs.writeText "${name}.yaml" text;
+      }) (clusterNodes configurations)
+    );
 }

@@ -83,8 +83,13 @@ in
         nvidia-container-toolkit.enable = k3s.enable;
       };
 
-      # k3s writes a containerd runtime for what it finds here.
-      systemd.services.k3s.path = lib.mkIf k3s.enable [ pkgs.nvidia-container-toolkit ];
+      # k3s writes a containerd runtime for what it finds here; later releases keep the runtime in an output of its own.
+      systemd.services.k3s.path = lib.mkIf k3s.enable (
+        lib.unique [
+          pkgs.nvidia-container-toolkit
+          (lib.getOutput "tools" pkgs.nvidia-container-toolkit)
+        ]
+      );
       hatrack.k3s.labels."society.zeta.io/gpu-allocator" = cfg.allocator;
     })
 

@@ -35,6 +35,11 @@
         };
       };
 
+      # `nix build .#nodes`: the ClusterNode of each host, for k8s/nodes.
+      packages = lib.mapAttrs (_: pkgs: {
+        nodes = hatrack.lib.nodeManifests pkgs self.nixosConfigurations;
+      }) (lib.getAttrs [ "aarch64-linux" "x86_64-linux" ] hatrack.inputs.nixpkgs.legacyPackages);
+
       # `nix run .#init` and `nix run .#install`.
       inherit (hatrack) apps;
 
