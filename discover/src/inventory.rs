@@ -136,6 +136,7 @@ impl Buses<'_> {
         let mut devices = names.assign(seen);
         gpu::recall(&mut devices, before, &answers.nvml);
         phone::recall(&mut devices, before);
+        kept.extend(phone::out_of_sight(&devices, before, &answers.adb));
         devices.extend(kept);
         devices.sort_by(|a, b| a.name.cmp(&b.name));
         devices

@@ -51,7 +51,8 @@ impl Names {
     pub fn assign(&mut self, sightings: Vec<Sighting>) -> Vec<Device> {
         let twins = twins(&sightings);
         let mut sightings = sightings;
-        sightings.sort_by(|a, b| a.key.cmp(&b.key));
+        // A device that says who it is comes before one that is only where it was.
+        sightings.sort_by(|a, b| (a.key.serial.is_none(), &a.key).cmp(&(b.key.serial.is_none(), &b.key)));
         let mut taken = BTreeSet::new();
         let mut devices: Vec<_> = Vec::with_capacity(sightings.len());
         let mut strangers = Vec::new();
@@ -102,7 +103,9 @@ impl Names {
     fn named(&mut self, name: String, sighting: Sighting) -> Device {
         let Sighting { key, attributes, capacity, nodes, health } = sighting;
         let class = key.class;
-        self.known.insert(name.clone(), Known { class, slot: key.slot, ids: key.ids, serial: key.serial });
+        // A phone in a boot ROM has no serial number to show; it is still the one that had it.
+        let serial = key.serial.or_else(|| self.known.get(&name).and_then(|known| known.serial.clone()));
+        self.known.insert(name.clone(), Known { class, slot: key.slot, ids: key.ids, serial });
         Device { name, class, attributes, capacity, nodes, health }
     }
 }
@@ -191,6 +194,23 @@ mod tests {
         let later = known.assign(vec![phone("0000:00:14.0/3.2", Some("X1"))]);
         assert_eq!(names(&later), ["phone-0000-00-14-0-3-2"]);
         assert_eq!(names(&known.assign(vec![phone("0000:00:14.0/4", Some("X1"))])), ["phone-0000-00-14-0-3-2"]);
+    }
+
+    #[test]
+    fn a_phone_that_showed_no_serial_number_for_a_while_is_known_by_it_in_another_slot() {
+        let mut known = Names::default();
+        known.assign(vec![phone("c/1", Some("A"))]);
+        assert_eq!(names(&known.assign(vec![phone("c/1", None)])), ["phone-a"]);
+        assert_eq!(names(&known.assign(vec![phone("c/2", Some("A"))])), ["phone-a"]);
+    }
+
+    #[test]
+    fn a_phone_without_a_serial_number_does_not_take_the_name_of_one_that_moved() {
+        let mut known = Names::default();
+        known.assign(vec![phone("c/1", Some("A"))]);
+        let both = known.assign(vec![phone("c/1", None), phone("c/2", Some("A"))]);
+        assert_eq!(names(&both), ["phone-a", "phone-c-1"]);
+        assert_eq!(both[0].attributes[attribute::USB_PATH].to_string(), "c/2");
     }
 
     #[test]

@@ -50,6 +50,19 @@ pub fn recall(devices: &mut [Device], previous: &[Device]) {
     }
 }
 
+/// Phones that adb alone knew of, while it cannot be asked: those that were there over TCP and are not among `devices`.
+pub fn out_of_sight(devices: &[Device], previous: &[Device], adb: &View) -> Vec<Device> {
+    if !matches!(adb, View::Pending | View::Unreachable(_)) {
+        return Vec::new();
+    }
+    let is_out_of_sight = |device: &&Device| {
+        let is_remote = device.class == DeviceClass::Phone && !device.attributes.contains_key(attribute::USB_PATH);
+        is_remote && !devices.iter().any(|seen| seen.name == device.name)
+    };
+    let as_it_is = |device: &Device| Device { health: Situation::Unlisted(adb).health(), ..device.clone() };
+    previous.iter().filter(is_out_of_sight).map(as_it_is).collect()
+}
+
 /// What a phone itself tells better than the bus and the list of adb, or alone.
 const OF_PHONE: [&str; 5] = [attribute::VENDOR, attribute::MODEL, attribute::SERIAL, ANDROID_VERSION, ABI];
 

@@ -17,7 +17,8 @@ pub struct Device {
     pub sysfs_name: String,
     /// Where it sits over reboots: PCI address (or platform name) of the controller and the chain of ports, `0000:00:14.0/1.2`.
     /// A port has one chain, that of its USB 2 half where the kernel knows both, so a device that trains at
-    /// another speed keeps its slot. A root hub has the controller alone.
+    /// another speed keeps its slot. Where the kernel does not know the other half, the chains of both are counted apart
+    /// and two devices can share a slot: their serial numbers tell them apart. A root hub has the controller alone.
     pub slot: String,
     /// Vendor id.
     pub vendor: u16,

@@ -1,7 +1,7 @@
 //! Which USB devices and which adb transports are one phone.
 
 use super::adb::{Properties, State, Transport};
-use super::identify::{self, Identity, Mode};
+use super::identify::{self, Identity};
 use crate::usb::Device;
 
 /// One phone: its USB device where the bus has it, and adb's transports to it, those on USB first.
@@ -14,7 +14,7 @@ pub(super) struct Phone<'a> {
 /// Every phone. A transport on USB belongs to the device with its path, else to the only one with its serial number;
 /// one over TCP belongs to the only phone with the same `ro.serialno`.
 pub(super) fn phones<'a>(usb: &'a [Device], transports: &'a [Transport]) -> Vec<Phone<'a>> {
-    let mut phones: Vec<Phone> = usb.iter().filter_map(|device| on_bus(device, transports)).collect();
+    let mut phones: Vec<Phone> = usb.iter().filter_map(on_bus).collect();
     let (wired, remote): (Vec<_>, Vec<_>) =
         transports.iter().filter(|transport| !transport.is_emulator()).partition(|transport| transport.is_wired());
     for transport in wired {
@@ -35,17 +35,18 @@ fn add<'a>(phones: &mut Vec<Phone<'a>>, at: Option<usize>, transport: &'a Transp
     }
 }
 
-/// What adb has opened is a phone, whatever it looks like.
-fn on_bus<'a>(device: &'a Device, transports: &[Transport]) -> Option<Phone<'a>> {
-    let is_open = || transports.iter().any(|transport| transport.devpath.as_ref() == Some(&device.sysfs_name));
-    let opened = || is_open().then(|| Identity { mode: Mode::Adb, maker: identify::maker(device.vendor) });
-    let identity = identify::identify(device).or_else(opened)?;
-    Some(Phone { usb: Some((device, identity)), transports: Vec::new() })
+fn on_bus(device: &Device) -> Option<Phone<'_>> {
+    Some(Phone { usb: Some((device, identify::identify(device)?)), transports: Vec::new() })
 }
 
+/// The phone at the path of a transport, unless its serial number says that it came there after the transport was made.
 fn with_path(phones: &[Phone], transport: &Transport) -> Option<usize> {
     let path = transport.devpath.as_deref()?;
-    phones.iter().position(|phone| phone.usb.is_some_and(|(device, _)| device.sysfs_name == path))
+    let is_there = |device: &Device| {
+        let is_another = |serial: &String| !transport.serial.is_empty() && *serial != transport.serial;
+        device.sysfs_name == path && !device.serial.as_ref().is_some_and(is_another)
+    };
+    phones.iter().position(|phone| phone.usb.is_some_and(|(device, _)| is_there(device)))
 }
 
 fn with_usb_serial(phones: &[Phone], transport: &Transport) -> Option<usize> {
@@ -87,13 +88,15 @@ impl<'a> Phone<'a> {
     }
 }
 
-/// Whether a serial number can be one: makers who do not care leave the sample, or one digit all over.
+/// Whether a serial number can be one: makers who do not care leave the sample, or one digit all over, and an iPhone in
+/// recovery mode has a whole sentence there.
 fn is_own(serial: &str) -> bool {
     const SAMPLES: [&str; 4] = ["0123456789abcdef", "0123456789", "1234567890", "unknown"];
+    const LONGEST: usize = 64;
     let mut bytes = serial.bytes();
     let first = bytes.next();
     let varies = bytes.any(|byte| Some(byte) != first);
-    varies && !SAMPLES.iter().any(|sample| sample.eq_ignore_ascii_case(serial))
+    varies && serial.len() <= LONGEST && !SAMPLES.iter().any(|sample| sample.eq_ignore_ascii_case(serial))
 }
 
 impl Transport {
