@@ -91,7 +91,7 @@ impl Observer {
     pub fn new(config: &Config, kept: Option<State>, own: Own, nudge: Arc<Notify>, outputs: Outputs) -> Self {
         let root = Arc::new(Root::at(&config.root));
         let nvml = kept.as_ref().and_then(|state| told_in_this_boot(state, &root));
-        let sources = Sources::open(config, &root, nvml.clone(), nudge);
+        let sources = Sources::open(config, nvml.clone(), nudge);
         let (names, previous) = kept.map(|state| (state.names, state.inventory)).unzip();
         Self {
             root,

@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct Cluster {
     plane: Arc<ControlPlane>,
     nodes: Api<ClusterNode>,
+    nodes_as_operator: Api<ClusterNode>,
     kubeconfig: PathBuf,
 }
 
@@ -31,8 +32,9 @@ impl Cluster {
         let plane = ControlPlane::shared().await.unwrap();
         plane.install(Path::new(MANIFESTS)).await.unwrap();
         let nodes = Api::all(plane.admin().await.unwrap());
+        let nodes_as_operator = Api::all(plane.operator().await.unwrap());
         let kubeconfig = plane.kubeconfig_for(&plane.admin_identity().unwrap()).unwrap();
-        Self { plane, nodes, kubeconfig }
+        Self { plane, nodes, nodes_as_operator, kubeconfig }
     }
 
     fn command(&self, line: &str) -> Command {
@@ -111,7 +113,7 @@ async fn another_machine_and_a_broken_rule_are_refused() {
     assert!(refused.stderr.contains("is another machine") && refused.stderr.contains("hint: "), "{}", refused.stderr);
 
     let hats = json!({"status": {"hats": [{"binding": "b", "name": "executor", "wearer": "w", "phase": "Active"}]}});
-    cluster.nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(hats)).await.unwrap();
+    cluster.nodes_as_operator.patch_status(&name, &PatchParams::default(), &Patch::Merge(hats)).await.unwrap();
     let refused = cluster.run(&format!("register --name {name} {} --class worker", root(&machine))).await;
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("spec.class cannot change while hats are worn"), "{}", refused.stderr);
@@ -195,7 +197,7 @@ async fn set_ready(cluster: &Cluster, name: &str, status: &str) {
         "lastTransitionTime": "2026-01-31T12:00:00Z",
     });
     let patch = json!({"status": {"conditions": [condition]}});
-    cluster.nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    cluster.nodes_as_operator.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use hatrack_discover::hotplug::Hotplug;
 use hatrack_discover::inventory::Answers;
 use hatrack_discover::nvidia::{self, probe};
 use hatrack_discover::phone::adb;
-use hatrack_discover::root::Root;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -31,9 +30,9 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Opens hotplug on the machine itself, and begins to follow the adb server if one is configured. `told` is what NVML
+    /// Opens hotplug, for a copy of a tree as well as for the machine itself, and begins to follow the adb server if one is configured. `told` is what NVML
     /// told before the agent was restarted: it stands until NVML answers again.
-    pub fn open(config: &Config, root: &Root, told: Option<nvidia::Report>, nudge: Arc<Notify>) -> Self {
+    pub fn open(config: &Config, told: Option<nvidia::Report>, nudge: Arc<Notify>) -> Self {
         let (nvml, nvml_heard) = watch::channel(told.map_or(nvidia::View::Pending, nvidia::View::Report));
         let mut tasks = JoinSet::new();
         let adb = match config.adb.server {
@@ -52,7 +51,7 @@ impl Sources {
             None => watch::channel(adb::View::NotAsked).1,
         };
         Self {
-            hotplug: root.is_machine().then(open_hotplug).flatten(),
+            hotplug: open_hotplug(),
             nudge,
             nvml,
             nvml_heard,

@@ -108,11 +108,9 @@ impl Bench {
         Api::all(self.admin.clone())
     }
 
-    /// The same for the user that policies know as the operator; what it may do besides is not tested here.
+    /// The same for the operator.
     pub async fn nodes_as_operator(&self) -> Api<ClusterNode> {
-        let lifetime = Duration::from_hours(1);
-        let identity = self.plane.client_certificate("society:operator", &["system:masters"], lifetime).unwrap();
-        Api::all(self.plane.client_for(&identity).await.unwrap())
+        Api::all(self.plane.operator().await.unwrap())
     }
 
     pub fn leases(&self) -> Api<NodeLease> {

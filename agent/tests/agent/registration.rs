@@ -95,6 +95,19 @@ async fn what_changes_in_the_machine_changes_in_the_object() {
 }
 
 #[tokio::test]
+async fn a_uevent_of_the_kernel_changes_the_object() {
+    let bench = Bench::new(MACHINE).await;
+    let agent = bench.direct().start();
+    agent.ready().await;
+    bench.rename_system("Hatrack Test 3");
+    if let Err(error) = hatrack_fixtures::announce_change() {
+        println!("SKIPPED: this test cannot make the kernel send a uevent: {error}");
+        return;
+    }
+    bench.node_until("seen after the uevent", |node| system_name(node) == Some("Hatrack Test 3")).await;
+}
+
+#[tokio::test]
 async fn an_object_that_a_person_deletes_comes_back() {
     let bench = Bench::new(MACHINE).await;
     let agent = bench.direct().start();

@@ -32,9 +32,7 @@ impl Machine {
         self.copy.path()
     }
 
-    /// Unplugs the phone, or plugs it in again, and tells the kernel's listeners that something changed, as a real hub does:
-    /// the kernel sends a uevent for what is written to a device's `uevent` file (kernel documentation,
-    /// `ABI/testing/sysfs-uevent`).
+    /// Unplugs the phone, or plugs it in again, and makes the kernel say that something changed.
     pub(crate) fn toggle(&mut self) -> Result<()> {
         if self.plugged {
             fs::remove_file(&self.phone)?;
@@ -42,7 +40,7 @@ impl Machine {
             symlink(&self.place, &self.phone)?;
         }
         self.plugged = !self.plugged;
-        fs::write("/sys/class/net/lo/uevent", "change").context("to send a uevent one has to be root")
+        hatrack_fixtures::announce_change().context("to send a uevent one has to be root")
     }
 }
 

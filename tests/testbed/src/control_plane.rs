@@ -124,6 +124,11 @@ impl ControlPlane {
         self.client_for(&self.admin_identity()?).await
     }
 
+    /// A client of the user that the policies know as the operator, with every right besides.
+    pub async fn operator(&self) -> Result<kube::Client> {
+        self.client_for(&self.client_certificate("society:operator", &["system:masters"], DAY)?).await
+    }
+
     /// A client certificate for the user `common_name` in the groups `organizations` (two at
     /// most), which began five minutes ago and ends `lifetime` from now.
     pub fn client_certificate(
