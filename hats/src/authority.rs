@@ -4,9 +4,10 @@
 //! * Namespaces are those that the hat names; if it names none, the cluster for a quorum-gated hat, else the binding's own.
 //!   System namespaces are never granted in.
 //! * Nothing is granted that could make more authority: no `*` verb (it becomes the seven of an object's life), no `escalate`, `bind`,
-//!   `impersonate`, `approve` or `sign`, and nothing but reading in the API groups that give authority.
+//!   `impersonate`, `approve` or `sign`, no tokens of service accounts, and nothing but reading in the API groups that give authority.
+//!   `k8s/policies/operator-fence.yaml` refuses the same.
 //! * `*` as a resource reads everything but secrets and token reviews. RBAC cannot except, so it is spelled out for the groups that
-//!   are known; in an unknown group it stays `*`.
+//!   are known; in an unknown group it stays `*`, in one that gives authority it is nothing, and so is `pods/*`.
 //! * The wearer of a supervising hat may `supervise` and `cosign` the hats right below it, and read records, while it is Active. RBAC cannot
 //!   filter records by hat, so it reads them all.
 
@@ -47,7 +48,7 @@ pub struct Grant {
 impl Grant {
     /// Name of the role and of its binding.
     pub fn name(&self) -> String {
-        format!("hatrack:{}:{}", self.hat, self.binding)
+        format!("hatrack:hat:{}:{}", self.hat, self.binding)
     }
 }
 
@@ -55,8 +56,10 @@ impl Grant {
 const READING: [&str; 3] = ["get", "list", "watch"];
 /// What `*` as a verb stands for.
 const LIFE: [&str; 7] = ["create", "delete", "get", "list", "patch", "update", "watch"];
-/// Verbs that make authority out of nothing.
+/// Verbs that make authority out of nothing, by how they begin: there is more than one `impersonate`.
 const ESCALATING: [&str; 6] = ["escalate", "bind", "impersonate", "approve", "sign", "attest"];
+/// Whoever makes tokens of service accounts acts in their names.
+const TOKENS: &str = "serviceaccounts/token";
 /// Groups in which writing is giving authority.
 const GUARDED: [&str; 5] = [
     "rbac.authorization.k8s.io",
@@ -141,15 +144,24 @@ fn in_group(rule: &AuthorityRule, group: &str, full: bool) -> Option<AuthorityRu
     let all = rule.resources.iter().any(|resource| resource == "*");
     let only_reads = !full || all || GUARDED.contains(&group);
     let wanted = rule.verbs.iter().flat_map(|verb| if verb == "*" { LIFE.to_vec() } else { vec![verb.as_str()] });
-    let verbs: BTreeSet<&str> =
-        wanted.filter(|verb| if only_reads { READING.contains(verb) } else { !ESCALATING.contains(verb) }).collect();
+    let verbs: BTreeSet<&str> = wanted
+        .filter(|verb| {
+            if only_reads {
+                READING.contains(verb)
+            } else {
+                !ESCALATING.iter().any(|escalating| verb.starts_with(escalating))
+            }
+        })
+        .collect();
     let known = KNOWN.iter().find(|(known, _)| *known == group).map(|(_, resources)| *resources);
+    let named = rule.resources.iter().map(String::as_str).filter(|name| !name.contains('*') && *name != TOKENS);
     let resources: BTreeSet<&str> = match known {
         Some(known) if all => known.iter().copied().collect(),
-        _ => rule.resources.iter().map(String::as_str).collect(),
+        None if all && !GUARDED.contains(&group) => ["*"].into(),
+        _ => named.collect(),
     };
     let owned = |words: BTreeSet<&str>| -> Vec<String> { words.into_iter().map(str::to_owned).collect() };
-    (!verbs.is_empty()).then(|| AuthorityRule {
+    (!verbs.is_empty() && !resources.is_empty()).then(|| AuthorityRule {
         verbs: owned(verbs),
         resources: owned(resources),
         api_groups: vec![group.to_owned()],

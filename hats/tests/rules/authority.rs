@@ -32,6 +32,7 @@ fn authority_is_read_in_the_warmup_full_when_active_and_gone_at_the_end() {
     stage.settle();
     assert_eq!(verbs(&grants(&stage)[0]), [["get"]]);
     assert_eq!(grants(&stage)[0].scope, Scope::Namespace("default".to_owned()));
+    assert_eq!(grants(&stage)[0].name(), format!("hatrack:hat:executor:{uid}"));
     stage.pass(60);
     stage.settle();
     assert_eq!(verbs(&grants(&stage)[0]), [["create", "delete", "get"]]);
@@ -84,6 +85,10 @@ fn nothing_is_granted_that_makes_more_authority() {
         ),
         (rule("rbac.authorization.k8s.io", &["roles"], &["create", "escalate"]), None),
         (rule("", &["serviceaccounts"], &["impersonate"]), None),
+        (rule("", &["users"], &["impersonate-on:user-info:get"]), None),
+        (rule("", &["serviceaccounts/token"], &["create"]), None),
+        (rule("", &["pods/*", "pods"], &["get"]), Some((vec!["get"], vec!["pods"]))),
+        (rule("authentication.k8s.io", &["*"], &["get"]), None),
         (rule("batch", &["*"], &["get", "create"]), Some((vec!["get"], vec!["cronjobs", "jobs"]))),
         (rule("example.org", &["*"], &["*"]), Some((vec!["get", "list", "watch"], vec!["*"]))),
     ] {

@@ -254,6 +254,23 @@ fn who_answers_for_a_hat_at_a_time() {
 }
 
 #[test]
+fn the_policy_says_for_how_long_a_hat_sticks_where_the_hat_does_not() {
+    for (own, expected) in
+        [(json!({}), "2026-01-01T12:00:33Z"), (json!({"stickyAttributionSeconds": 5}), "2026-01-01T12:00:05Z")]
+    {
+        let mut stage = Stage::new();
+        stage.policy(json!({"throttles": {"warmupSeconds": 0, "stickyAttributionSeconds": 33}}));
+        stage.hat("executor", json!({"throttles": own}));
+        let uid = stage.ask("executor", "ann");
+        stage.settle();
+        stage.delete(&uid);
+        stage.settle();
+        let outcome = stage.swaps(&uid).pop().unwrap().spec.outcome.unwrap();
+        assert_eq!(outcome.sticky_attribution_ends_at.unwrap().0.to_string(), expected);
+    }
+}
+
+#[test]
 fn reputation_and_wearers_follow_from_the_records() {
     let mut stage = Stage::new();
     stage.hat("executor", json!({}));
