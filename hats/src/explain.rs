@@ -29,6 +29,8 @@ pub enum Misfit {
         /// Why the first cannot be used.
         reason: String,
     },
+    /// Its devices of this class are Kubernetes' to hand out.
+    LeftToKubernetes(DeviceClass),
     /// Every device of this class is somebody's.
     InUse(DeviceClass),
     /// It has some, but not enough.
@@ -84,6 +86,7 @@ impl Misfit {
             Self::Expression(expression) => format!("{nodes} {does} not meet `{expression}`"),
             Self::NoDevice(class) => format!("{nodes} {has} no {class}"),
             Self::Unusable { class, reason } => format!("{nodes} {has} no usable {class} ({reason})"),
+            Self::LeftToKubernetes(class) => format!("{nodes} {has} every {class} left to the device plugin"),
             Self::InUse(class) => format!("{nodes} {has} every {class} in use"),
             Self::TooFew { class, has: count, needs, in_use } => {
                 let free = if *in_use { "free " } else { "" };

@@ -230,6 +230,7 @@ fn shortage(
         let of_class: Vec<&Candidate<'_>> = free.iter().filter(|candidate| candidate.device.class == class).collect();
         return match of_class.last() {
             None if present.is_empty() => Misfit::NoDevice(class),
+            None if node.leaves_to_kubernetes(class) => Misfit::LeftToKubernetes(class),
             None => Misfit::InUse(class),
             Some(_) if fitting > 0 || request.selectors.is_empty() => {
                 let usable = present.iter().filter(|device| device.health.is_usable()).count();

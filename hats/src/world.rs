@@ -25,7 +25,7 @@ use crate::action::{Action, Uid};
 use crate::authority::{Grant, Scope};
 use crate::placement::shelves::Shelves;
 use crate::requirements::Judge;
-pub use node::{LEASE_SECONDS, NodeView, Sight};
+pub use node::{GPU_ALLOCATOR_LABEL, LEASE_SECONDS, NodeView, Sight};
 pub(crate) use records::cause;
 pub use records::{Stay, Tally};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hatrack_api::ClusterNode;
-use hatrack_api::cluster_node::{Class, ClusterNodeSpec, Device, HatAssignment, WornHat, WornState};
+use hatrack_api::cluster_node::{Class, ClusterNodeSpec, Device, DeviceClass, HatAssignment, WornHat, WornState};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -14,6 +14,10 @@ use crate::requirements::{Judge, Kind};
 
 /// Seconds after which a silent node is no longer Ready: the duration of its Lease.
 pub const LEASE_SECONDS: u64 = 40;
+
+/// Label of a ClusterNode that says who hands out its GPUs: `hats`, or anything else, of which `device-plugin` is what
+/// `hatrack.gpu.allocator` knows. Absent: `hats`.
+pub const GPU_ALLOCATOR_LABEL: &str = "society.zeta.io/gpu-allocator";
 
 /// What was seen of a node's Lease.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -201,9 +205,16 @@ impl NodeView {
         self.hats().iter().any(|hat| hat.binding == binding) || self.worn().iter().any(|worn| worn.binding == binding)
     }
 
+    /// Whether Kubernetes' device plugin hands out the devices of this class here: one allocator per GPU.
+    pub(crate) fn leaves_to_kubernetes(&self, class: DeviceClass) -> bool {
+        let labels = self.node.metadata.labels.as_ref();
+        class == DeviceClass::Gpu
+            && labels.and_then(|labels| labels.get(GPU_ALLOCATOR_LABEL)).is_some_and(|allocator| allocator != "hats")
+    }
+
     /// Whether a device is nobody's and can be used.
     pub(crate) fn is_free(&self, device: &Device) -> bool {
-        device.health.is_usable() && !self.held.contains(&device.name)
+        device.health.is_usable() && !self.held.contains(&device.name) && !self.leaves_to_kubernetes(device.class)
     }
 
     /// Since when a device is gone or unusable. `None`: it can be used, or the node has not said what it has.

@@ -194,6 +194,25 @@ fn cordoned_revoked_and_silent_nodes_take_nothing_new_and_keep_what_they_have() 
 }
 
 #[test]
+fn gpus_that_the_device_plugin_hands_out_are_left_alone() {
+    for (allocator, admitted) in [("device-plugin", false), ("hats", true)] {
+        let mut stage = Stage::new();
+        stage.node("n", gpus(&["24Gi"]));
+        stage.change_node("n", |node| {
+            let label = ("society.zeta.io/gpu-allocator".to_owned(), allocator.to_owned());
+            node.metadata.labels = Some([label].into());
+        });
+        stage.hat("gpu", one_gpu("1Gi"));
+        let uid = stage.ask("gpu", "ann");
+        stage.settle();
+        assert_eq!(stage.phase(&uid) == Phase::Active, admitted, "{allocator}");
+        if !admitted {
+            assert_eq!(message(&stage, &uid), "0/1 nodes: 1 has every gpu left to the device plugin");
+        }
+    }
+}
+
+#[test]
 fn a_failing_expression_holds_and_names_itself_the_node_and_the_error() {
     let mut stage = Stage::new();
     stage.node("good", gpus(&["24Gi"]));
