@@ -1,6 +1,6 @@
 # The commands that everybody shares. `make test` is what continuous integration runs.
 
-.PHONY: try test bench lint rust go
+.PHONY: try test bench lint setup rust go
 .DEFAULT_GOAL := try
 
 # Discovers this machine, registers it in a folder and shows the result: no cluster needed.
@@ -8,13 +8,13 @@ try: rust
 	cargo run --package hatrack -- try
 
 # Every test: formatting, lints, documentation, then the tests of all crates against a real control plane.
-test: rust go lint
-	@tests/setup
+test: rust go setup lint
+	tests/fixtures/record --check tests/fixtures/*.tree
+	tests/nix/run
 	cargo test --workspace --no-fail-fast
 
 # What hatrack costs, beside its targets. Root is needed for uevents.
-bench: rust go
-	@tests/setup
+bench: rust go setup
 	cargo build --profile packaged --package hatrack-agent
 	HATRACK_AGENT="$${CARGO_TARGET_DIR:-target}/packaged/hatrack-agent" cargo run --release --package hatrack-bench
 
@@ -22,6 +22,10 @@ lint: rust
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+# What the tests start beside Rust and Go.
+setup:
+	@tests/setup
 
 rust:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install 1.95 or newer with rustup (https://rustup.rs)" >&2; exit 1; }
