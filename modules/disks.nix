@@ -11,8 +11,21 @@ in
 {
   _class = "nixos";
 
-  assertions = lib.mapAttrsToList (name: disk: {
-    assertion = false;
-    message = "disko.devices.disk.${name}.device is ${disk.device}, which may be another disk after the next boot: use its name below /dev/disk/by-id (ls -l /dev/disk/by-id).";
-  }) byPosition;
+  options.hatrack.disks.requireIds = lib.mkOption {
+    type = lib.types.bool;
+    default = true;
+    internal = true;
+    description = "Whether a disk must be named by its id; the disks of disko's own tests are named by their place.";
+  };
+
+  config = {
+    assertions = lib.optionals config.hatrack.disks.requireIds (
+      lib.mapAttrsToList (name: disk: {
+        assertion = false;
+        message = "disko.devices.disk.${name}.device is ${disk.device}, which may be another disk after the next boot: use its name below /dev/disk/by-id (ls -l /dev/disk/by-id).";
+      }) byPosition
+    );
+
+    disko.tests.extraConfig.hatrack.disks.requireIds = false;
+  };
 }
