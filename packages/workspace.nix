@@ -18,6 +18,9 @@ let
   # What no crate reads: a change to a host must not build the agent anew.
   unrelated = fileset.unions (
     map fileset.maybeMissing [
+      ../CONTRIBUTING.md
+      ../Makefile
+      ../README.md
       ../disko
       ../docs
       ../flake.lock
