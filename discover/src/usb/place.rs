@@ -69,7 +69,38 @@ fn usb2_ports(root: &Root, name: &str, bus: &str) -> Result<Option<String>, Unre
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    /// A device below a root hub whose port has a peer on the other bus.
+    fn slot_of(name: &str, bus: &str, peer: Option<&str>) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let below = format!("devices/pci0000:00/0000:00:14.0/{bus}/{name}");
+        let (devices, device) = (folder.path().join("sys/bus/usb/devices"), folder.path().join("sys").join(&below));
+        fs::create_dir_all(&devices).unwrap();
+        fs::create_dir_all(device.join("port")).unwrap();
+        symlink(format!("../../../{below}"), devices.join(name)).unwrap();
+        if let Some(peer) = peer {
+            symlink(format!("../../{peer}"), device.join("port/peer")).unwrap();
+        }
+        slot(&Root::at(folder.path()), name).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_port_has_one_slot_at_every_speed() {
+        for (name, bus, peer, expected) in [
+            ("4-3", "usb4", Some("usb3-port1"), "0000:00:14.0/1"),
+            ("3-1", "usb3", Some("usb4-port3"), "0000:00:14.0/1"),
+            ("4-3.2", "usb4", Some("3-1-port4"), "0000:00:14.0/1.4"),
+            ("3-1.4", "usb3", Some("4-3-port2"), "0000:00:14.0/1.4"),
+            ("4-3", "usb4", None, "0000:00:14.0/3"),
+            ("4-3", "usb4", Some("nonsense"), "0000:00:14.0/3"),
+        ] {
+            assert_eq!(slot_of(name, bus, peer), expected, "{name} beside {peer:?}");
+        }
+    }
 
     #[test]
     fn the_controller_is_named_by_what_stays() {
