@@ -79,6 +79,11 @@ impl Caller {
         Self::with_token(plane, SYSTEM_NAMESPACE, OPERATOR_ACCOUNT).await
     }
 
+    /// The controller that empties namespaces which go.
+    pub async fn namespace_controller(plane: &ControlPlane) -> Self {
+        Self::with_token(plane, "kube-system", "namespace-controller").await
+    }
+
     /// An administrator, whom RBAC refuses nothing.
     pub async fn administrator(plane: &ControlPlane) -> Self {
         let admin = plane.admin().await.unwrap();

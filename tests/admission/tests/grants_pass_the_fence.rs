@@ -28,11 +28,20 @@ fn hat(name: &str, spec: &Value) -> Value {
 /// A hat whose author wanted too much, in every spelling.
 fn greedy(quorum: bool) -> Value {
     let groups = [
-        "", "*", "apps", "example.org", "rbac.authorization.k8s.io", "admissionregistration.k8s.io", "certificates.k8s.io",
-        "authentication.k8s.io", "authorization.k8s.io", "society.zeta.io",
+        "",
+        "*",
+        "apps",
+        "example.org",
+        "rbac.authorization.k8s.io",
+        "admissionregistration.k8s.io",
+        "certificates.k8s.io",
+        "authentication.k8s.io",
+        "authorization.k8s.io",
+        "society.zeta.io",
     ];
     let resources = ["*", "pods", "pods/*", "*/scale", "secrets", "serviceaccounts/token", "roles", "users", "signers"];
-    let verbs = ["*", "get", "create", "escalate", "bind", "impersonate", "impersonate-on:user-info:get", "approve", "sign"];
+    let verbs =
+        ["*", "get", "create", "escalate", "bind", "impersonate", "impersonate-on:user-info:get", "approve", "sign"];
     let rule = |group: &str, resource: &str, verb: &str| json!({"apiGroups": [group], "resources": [resource, "events"], "verbs": [verb, "list"]});
     // A hat has at most 64 rules: each spelling meets each other one of another kind.
     let mut rules: Vec<Value> = Vec::new();
