@@ -60,6 +60,14 @@ pub enum ConfigError {
         /// How long one lasts.
         duration: Period,
     },
+    /// Waiting that ends before it begins.
+    #[error("backoff.max ({max}) is shorter than backoff.min ({min})")]
+    Backoff {
+        /// After the first failure.
+        min: Period,
+        /// After many.
+        max: Period,
+    },
 }
 
 impl ConfigError {
@@ -76,6 +84,7 @@ impl ConfigError {
             }
             Self::Access(_) => "set either api.kubeconfig or all of api.server, api.ca, api.certificate and api.key",
             Self::Lease { .. } => "make lease.duration four times lease.period",
+            Self::Backoff { .. } => "make backoff.max longer, or leave it out",
         }
     }
 }
@@ -326,6 +335,10 @@ impl Config {
         if duration.get() < period.get() * 2 {
             return Err(ConfigError::Lease { period, duration });
         }
+        let BackoffLimits { min, max } = self.backoff;
+        if max < min {
+            return Err(ConfigError::Backoff { min, max });
+        }
         Ok(self)
     }
 }
@@ -341,9 +354,17 @@ impl Api {
                 self.kubeconfig = Some(PathBuf::from("/etc/hatrack/kubeconfig"));
                 Ok(())
             }
+            (None, true, true) if !self.server.as_deref().is_some_and(is_https) => {
+                Err(ConfigError::Access("api.server is no address such as `https://10.0.0.1:6443`"))
+            }
             (Some(_), false, _) | (None, true, true) => Ok(()),
         }
     }
+}
+
+/// A certificate proves nothing over a connection without TLS.
+fn is_https(server: &str) -> bool {
+    server.parse::<http::Uri>().is_ok_and(|uri| uri.scheme() == Some(&http::uri::Scheme::HTTPS) && uri.host().is_some())
 }
 
 /// The first label of the host name; empty where the kernel does not tell.
@@ -391,8 +412,15 @@ mod tests {
         for api in ["[api]\nserver = \"https://a\"", "[api]\nkubeconfig = \"k\"\nserver = \"https://a\""] {
             assert!(matches!(complete(&format!("{base}{api}")), Err(ConfigError::Access(_))), "{api}");
         }
+        for server in ["10.0.0.1:6443", "http://10.0.0.1:6443", "https://", "no address"] {
+            let api = format!("{base}[api]\nserver = \"{server}\"\nca = \"a\"\ncertificate = \"c\"\nkey = \"k\"");
+            assert!(matches!(complete(&api), Err(ConfigError::Access(_))), "{server}");
+            assert!(complete(&api.replace(server, "https://10.0.0.1:6443")).is_ok());
+        }
         let lease = format!("{base}[lease]\nperiod = \"30s\"");
         assert!(matches!(complete(&lease), Err(ConfigError::Lease { .. })));
+        let backoff = format!("{base}[backoff]\nmin = \"1m\"");
+        assert!(matches!(complete(&backoff), Err(ConfigError::Backoff { .. })));
     }
 
     #[test]

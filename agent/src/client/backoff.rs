@@ -27,7 +27,7 @@ impl Backoff {
         match failure.pace() {
             Pace::Soon => jittered(doubled),
             Pace::Late => jittered(self.max),
-            Pace::After(asked) => asked + jittered(self.min),
+            Pace::After(asked) => asked.min(LONGEST_ASKED).saturating_add(jittered(self.min)),
         }
     }
 
@@ -41,6 +41,9 @@ impl Backoff {
         self.min
     }
 }
+
+/// A server that asks for more is mistaken: a machine that waited as long would be lost.
+const LONGEST_ASKED: Duration = Duration::from_secs(600);
 
 /// Between half of a time and all of it.
 pub fn jittered(time: Duration) -> Duration {
@@ -81,5 +84,8 @@ mod tests {
         let asked = Duration::from_secs(30);
         let wait = backoff.after(&Failure::Busy { after: Some(asked) });
         assert!(wait > asked && wait <= asked + Duration::from_millis(100), "{wait:?}");
+        assert!(
+            backoff.after(&Failure::Busy { after: Some(Duration::MAX) }) <= LONGEST_ASKED + Duration::from_millis(100)
+        );
     }
 }
