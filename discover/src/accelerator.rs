@@ -47,7 +47,7 @@ fn unknown(function: &Function) -> Sighting {
     let key =
         Key { class: DeviceClass::Accelerator, slot: function.address.clone(), ids: function.ids(), serial: None };
     let sighting = Sighting::new(key, trouble.unwrap_or_else(|| Health::ready("DriverBound")));
-    function.describe(sighting).text("pciID", Some(function.ids()))
+    function.describe(sighting).text(attribute::PCI_ID, Some(function.ids()))
 }
 
 /// A card of the table with all its functions.
@@ -138,7 +138,7 @@ fn card_health(card: &Card<'_>, main: &Function, found: &Found) -> Health {
         return Health::unusable("NoUserFunction", message);
     }
     if !family.userspace
-        && let Some(trouble) = main.access_trouble(&family.drivers, &family.module)
+        && let Some(trouble) = main.access_trouble(&family.drivers, &family.module())
     {
         return trouble;
     }
@@ -148,8 +148,9 @@ fn card_health(card: &Card<'_>, main: &Function, found: &Found) -> Health {
 fn no_node(family: &Family, found: &Found) -> Option<Health> {
     let missing = found.expected && found.nodes.is_empty();
     missing.then(|| {
-        let module = &family.module;
-        let message = format!("its driver made no device node: see the kernel log, then load `{module}` anew");
+        let module = family.module();
+        let message =
+            format!("its driver made no device node: see the kernel log, then load the kernel module {module} anew");
         Health::unusable("NoDeviceNode", message)
     })
 }
@@ -322,7 +323,7 @@ fn platform_sighting(root: &Root, device: &platform::Device, family: &Family) ->
     let health = if serves {
         no_node(family, &found).unwrap_or_else(|| ready(family))
     } else {
-        let message = format!("no driver is bound: load the kernel module `{}`", family.module);
+        let message = format!("no driver is bound: load the kernel module {}", family.module());
         Health::unusable("NoDriver", message)
     };
     let model = device.compatible.first().and_then(|compatible| compatible.split_once(',')).map(|(_, model)| model);

@@ -65,7 +65,7 @@ fn is_part(function: &Function, functions: &[Function]) -> bool {
 
 fn amd(root: &Root, function: &Function) -> Result<Sighting, Unreadable> {
     let mut nodes = render_nodes(root, function)?;
-    let trouble = function.access_trouble(&["amdgpu", "radeon"], "amdgpu").or_else(|| no_render_node(&nodes));
+    let trouble = function.access_trouble(&["amdgpu", "radeon"], "`amdgpu`").or_else(|| no_render_node(&nodes));
     if root.exists("dev/kfd")? && function.driver.as_deref() == Some("amdgpu") {
         nodes.insert(0, "/dev/kfd".to_owned());
     }
@@ -80,7 +80,7 @@ fn amd(root: &Root, function: &Function) -> Result<Sighting, Unreadable> {
 
 fn intel(root: &Root, function: &Function) -> Result<Sighting, Unreadable> {
     let nodes = render_nodes(root, function)?;
-    let trouble = function.access_trouble(&["i915", "xe"], "i915` or `xe").or_else(|| no_render_node(&nodes));
+    let trouble = function.access_trouble(&["i915", "xe"], "`i915` or `xe`").or_else(|| no_render_node(&nodes));
     // Intel's integrated GPUs sit on the root bus itself; its cards are behind a port.
     let integrated = function.address.split(':').nth(1) == Some("00");
     let mut sighting = described(function, "intel", None, trouble).truth("integrated", Some(integrated));
@@ -90,10 +90,15 @@ fn intel(root: &Root, function: &Function) -> Result<Sighting, Unreadable> {
 
 fn described(function: &Function, vendor: &str, model: Option<&str>, trouble: Option<Health>) -> Sighting {
     let health = trouble.or_else(|| function.link_trouble()).unwrap_or_else(|| Health::ready("DriverBound"));
-    let sighting = Sighting::new(key(function), health)
-        .text(attribute::VENDOR, Some(vendor))
-        .text(attribute::MODEL, model.or_else(|| model_of(function)));
-    function.describe(sighting)
+    let sighting = Sighting::new(key(function), health).text(attribute::VENDOR, Some(vendor));
+    function.describe(named(sighting, function, model))
+}
+
+/// Adds what the driver calls it, else the list, else the ids that a person can search for.
+fn named(sighting: Sighting, function: &Function, model: Option<&str>) -> Sighting {
+    let model = model.or_else(|| model_of(function));
+    let ids = model.is_none().then(|| function.ids());
+    sighting.text(attribute::MODEL, model).text(attribute::PCI_ID, ids)
 }
 
 fn key(function: &Function) -> Key {

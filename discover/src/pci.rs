@@ -104,7 +104,7 @@ impl Function {
     }
 
     /// What the bus and the bound driver say of the device's health, if it is bad. `drivers` are those that serve it, none named
-    /// meaning any; `module` is the one to load.
+    /// meaning any; `module` is the one to load, in words: `` `amdgpu` ``, `of its maker`.
     pub fn access_trouble(&self, drivers: &[impl AsRef<str>], module: &str) -> Option<Health> {
         if !self.answers {
             let message = "it no longer answers on the PCI bus: power the machine off and on; if it happens again, look \
@@ -113,18 +113,20 @@ impl Function {
         }
         let Some(driver) = self.driver.as_deref() else {
             let message =
-                format!("no driver is bound: load the kernel module `{module}`, and see the kernel log if it is");
+                format!("no driver is bound: load the kernel module {module}, and see the kernel log if it is");
             return Some(Health::unusable("NoDriver", message));
         };
         if driver.contains("vfio") {
-            let message =
-                format!("`{driver}` holds it for a virtual machine: unbind it and load `{module}` to use it here");
+            let message = format!(
+                "`{driver}` holds it for a virtual machine: unbind it and load the kernel module {module} to use it here"
+            );
             return Some(Health::unusable("BoundToVfio", message));
         }
         let serves = drivers.is_empty() || drivers.iter().any(|known| known.as_ref() == driver);
         (!serves).then(|| {
-            let message =
-                format!("the driver `{driver}` holds it, which does not serve it: unbind it and load `{module}`");
+            let message = format!(
+                "the driver `{driver}` holds it, which does not serve it: unbind it and load the kernel module {module}"
+            );
             Health::unusable("OtherDriver", message)
         })
     }
@@ -453,11 +455,11 @@ mod tests {
     #[test]
     fn a_card_that_sleeps_has_not_fallen_off_the_bus() {
         let machine = Machine::new().function("pci0000:00/0000:00:05.0", H100, &widths("63", "16"));
-        assert_eq!(machine.scan()[0].access_trouble(&["nvidia"], "nvidia").unwrap().reason, "FellOffBus");
+        assert_eq!(machine.scan()[0].access_trouble(&["nvidia"], "`nvidia`").unwrap().reason, "FellOffBus");
         let power = machine.0.path().join(DEVICES).join("0000:00:05.0/power");
         fs::create_dir(&power).unwrap();
         fs::write(power.join("runtime_status"), "suspended\n").unwrap();
-        assert_eq!(machine.scan()[0].access_trouble(&["nvidia"], "nvidia"), None);
+        assert_eq!(machine.scan()[0].access_trouble(&["nvidia"], "`nvidia`"), None);
     }
 
     #[test]

@@ -185,6 +185,8 @@ pub mod attribute {
     pub const MODEL: &str = "model";
     /// Family of accelerators that share a driver and a way of use: `hailo-8`, `coral`.
     pub const FAMILY: &str = "family";
+    /// PCI vendor and device, `8086:4692`, of a device that has no better name.
+    pub const PCI_ID: &str = "pciID";
     /// Identity that the device itself has: an NVIDIA UUID.
     pub const UUID: &str = "uuid";
     /// Serial number that the device itself reports.

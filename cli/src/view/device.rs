@@ -41,10 +41,10 @@ pub fn split(place: &str) -> (&str, &str) {
     place.split_once('/').unwrap_or((place, ""))
 }
 
-/// What it is, in the words of its maker.
+/// What it is, in the words of its maker, or by the ids that a search finds it with.
 pub fn model(device: &Device) -> Option<String> {
     let vendor = text(device, attribute::VENDOR);
-    let model = text(device, attribute::MODEL).or_else(|| text(device, attribute::FAMILY));
+    let model = [attribute::MODEL, attribute::FAMILY, attribute::PCI_ID].iter().find_map(|name| text(device, name));
     match (vendor, model) {
         (Some(vendor), Some(model)) if !model.to_lowercase().contains(&vendor.to_lowercase()) => {
             Some(format!("{vendor} {model}"))

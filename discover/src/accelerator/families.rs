@@ -31,9 +31,7 @@ pub struct Family {
     /// Kernel drivers that serve it; empty: any.
     #[serde(default)]
     pub drivers: Vec<String>,
-    /// Kernel module to load where no driver is bound.
-    #[serde(default)]
-    pub module: String,
+    module: Option<String>,
     /// No kernel driver is needed.
     #[serde(default)]
     pub userspace: bool,
@@ -171,6 +169,11 @@ impl Family {
         by_revision.or_else(by_subsystem).or_else(|| self.models.get(ids)).unwrap_or(&self.model)
     }
 
+    /// The kernel module to load where no driver is bound, in words.
+    pub fn module(&self) -> String {
+        self.module.as_ref().map_or_else(|| "of its maker".to_owned(), |module| format!("`{module}`"))
+    }
+
     /// Whether the revision tells the models of an id apart.
     pub fn has_revisions(&self, ids: &str) -> bool {
         self.models.keys().any(|key| key.strip_prefix(ids).is_some_and(|rest| rest.starts_with('@')))
@@ -198,7 +201,8 @@ mod tests {
         for family in all() {
             let told = !(family.pci.is_empty() && family.usb.is_empty() && family.compatible.is_empty());
             assert!(told, "{} cannot be told", family.name);
-            assert!(family.userspace == family.module.is_empty(), "{} has no driver, or one too many", family.name);
+            assert!(!family.userspace || family.module.is_none(), "{} has a driver too many", family.name);
+            assert!(family.drivers.is_empty() || family.module.is_some(), "{} has drivers and no module", family.name);
             assert!(family.compatible.is_empty() == family.platform.is_none(), "{}", family.name);
         }
     }
@@ -219,6 +223,12 @@ mod tests {
                 assert!(rest.is_empty() || told_by.is_some_and(|rest| u16::from_str_radix(rest, 16).is_ok()), "{key}");
             }
         }
+    }
+
+    #[test]
+    fn a_module_is_named_only_where_its_name_is_known() {
+        assert_eq!(of_pci(0x1e60, 0x2864).unwrap().module(), "`hailo_pci`");
+        assert_eq!(of_pci(0x1e38, 0x0102).unwrap().module(), "of its maker");
     }
 
     #[test]

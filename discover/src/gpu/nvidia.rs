@@ -13,6 +13,9 @@ use crate::sighting::{Key, Sighting};
 
 const DRIVER: &str = "nvidia";
 
+/// The module of that driver, as messages name it.
+const MODULE: &str = "`nvidia`";
+
 /// Attributes that only NVML tells.
 pub(super) const OF_NVML: [&str; 8] = [
     "computeCapability",
@@ -129,11 +132,10 @@ impl Card<'_> {
         let version = self.driver.version.as_ref().or_else(|| self.report?.driver_version.as_ref());
         let sighting = Sighting::new(key, health)
             .text(attribute::VENDOR, Some("nvidia"))
-            .text(attribute::MODEL, model.or_else(|| gpu::model_of(self.function)))
             .version(attribute::DRIVER_VERSION, version)
             .version("cudaVersion", self.report.and_then(|report| report.cuda_version.as_ref()))
             .version("computeCapability", told.and_then(|gpu| gpu.compute_capability.as_ref()));
-        self.function.describe(sighting)
+        self.function.describe(gpu::named(sighting, self.function, model))
     }
 
     fn health(&self, nvml: &View) -> Health {
@@ -142,7 +144,7 @@ impl Card<'_> {
             return Health::unusable("NouveauDriver", message);
         }
         let findings = [
-            self.function.access_trouble(&[DRIVER], DRIVER),
+            self.function.access_trouble(&[DRIVER], MODULE),
             self.excluded(),
             self.verdict_of_nvml(nvml),
             self.mig_mode(),
@@ -197,7 +199,7 @@ impl Card<'_> {
             ids: format!("{} {profile}", self.function.ids()),
             ..gpu::key(self.function)
         };
-        let troubles = [self.function.access_trouble(&[DRIVER], DRIVER), self.told.and_then(Gpu::verdict)];
+        let troubles = [self.function.access_trouble(&[DRIVER], MODULE), self.told.and_then(Gpu::verdict)];
         let health = gpu::worst(troubles.into_iter().flatten()).unwrap_or_else(|| Health::ready("NvmlReports"));
         let mut sighting = self
             .described(key, health)
