@@ -10,6 +10,8 @@ use kube::Client;
 use kube::api::{Api, PostParams};
 use tempfile::TempDir;
 
+use crate::answers::Answers;
+
 /// A control plane that knows what a node is.
 pub(crate) struct Cluster {
     /// The administrator's client.
@@ -53,14 +55,22 @@ impl Cluster {
         Ok(Node { name, identity, folder: tempfile::tempdir()? })
     }
 
-    /// Starts the agent on a machine on paper.
-    pub(crate) fn start(&self, node: &Node, kubeconfig: &Path, root: &Path) -> Result<Agent> {
+    /// Starts the agent on a machine on paper, of which `answers` tell more.
+    pub(crate) fn start(
+        &self,
+        node: &Node,
+        kubeconfig: &Path,
+        root: &Path,
+        answers: Option<&Answers>,
+    ) -> Result<Agent> {
         let file = node.folder.path().join("agent.toml");
         let state = node.folder.path().join("state");
-        std::fs::write(&file, configuration(node, kubeconfig, root, &state))?;
+        let told = answers.map_or_else(|| "[nvml]\nmode = \"off\"\n".to_owned(), Answers::configuration);
+        std::fs::write(&file, configuration(node, kubeconfig, root, &state) + &told)?;
         let child = Command::new(&self.binary)
             .args(["run", "--config"])
             .arg(&file)
+            .envs(answers.into_iter().flat_map(Answers::environment))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -74,7 +84,7 @@ fn configuration(node: &Node, kubeconfig: &Path, root: &Path, state: &Path) -> S
     let (kubeconfig, root, state) = (kubeconfig.display(), root.display(), state.display());
     format!(
         "name = \"{name}\"\nclass = \"gpu-worker\"\nlisten = \"127.0.0.1:0\"\nroot = \"{root}\"\nstate-dir = \"{state}\"\n\
-         [api]\nkubeconfig = \"{kubeconfig}\"\n[nvml]\nmode = \"off\"\n"
+         [api]\nkubeconfig = \"{kubeconfig}\"\n"
     )
 }
 

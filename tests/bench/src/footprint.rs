@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use hatrack_testbed::{ControlPlane, FaultProxy};
 
 use crate::agent::Cluster;
+use crate::answers::Answers;
 use crate::machine::Machine;
 use crate::registration::{next, watch};
 use crate::table::Table;
@@ -29,9 +30,11 @@ pub(crate) async fn measure_rest(table: &mut Table, plane: &ControlPlane, cluste
     let node = cluster.admit(plane).await?;
     let proxy = FaultProxy::start(plane, &node.identity)?;
     let mut seen = pin!(watch(cluster, &node));
-    let agent = cluster.start(&node, &plane.kubeconfig_via(proxy.url(), &node.identity)?, machine.path())?;
+    let kubeconfig = plane.kubeconfig_via(proxy.url(), &node.identity)?;
+    let answers = Answers::about(machine.path()).await?;
+    let agent = cluster.start(&node, &kubeconfig, machine.path(), Some(&answers))?;
     next(&mut seen, |devices| devices > 0).await?;
-    // The first seconds are the start's: connections, the watch, the first Lease.
+    // The first seconds are the start's: connections, the watch, the first Lease, the answers of NVML and of the phones.
     tokio::time::sleep(Duration::from_secs(5)).await;
     proxy.clear();
     let before = processor_time(agent.pid())?;

@@ -4,6 +4,7 @@
 //! The binary that is measured is named by `HATRACK_AGENT`.
 
 mod agent;
+mod answers;
 mod discovery;
 mod footprint;
 mod machine;

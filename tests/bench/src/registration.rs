@@ -28,7 +28,7 @@ pub(crate) async fn measure_start(table: &mut Table, plane: &ControlPlane, clust
         let kubeconfig = plane.kubeconfig_for(&node.identity)?;
         let mut seen = pin!(watch(cluster, &node));
         let start = Instant::now();
-        let _agent = cluster.start(&node, &kubeconfig, machine.path())?;
+        let _agent = cluster.start(&node, &kubeconfig, machine.path(), None)?;
         next(&mut seen, |devices| devices > 0).await?;
         times.push(start.elapsed());
     }
@@ -43,7 +43,7 @@ pub(crate) async fn measure_event(table: &mut Table, plane: &ControlPlane, clust
     let mut machine = Machine::expand()?;
     let node = cluster.admit(plane).await?;
     let mut seen = pin!(watch(cluster, &node));
-    let _agent = cluster.start(&node, &plane.kubeconfig_for(&node.identity)?, machine.path())?;
+    let _agent = cluster.start(&node, &plane.kubeconfig_for(&node.identity)?, machine.path(), None)?;
     let mut devices = next(&mut seen, |devices| devices > 0).await?;
     let mut times = Vec::new();
     for _ in 0..EVENTS {
