@@ -27,8 +27,10 @@ pub fn is_known(vendor: u16, device: u16) -> bool {
 pub fn sightings(root: &Root, pci: &[Function], usb: &[Device]) -> Result<Vec<Sighting>, Unreadable> {
     let mut seen = on_pci(root, pci)?;
     seen.extend(pci.iter().filter(|function| is_unknown(function)).map(unknown));
-    let stick = |device| Some(on_usb(device, families::of_usb(device.vendor, device.product)?));
-    seen.extend(usb.iter().filter_map(stick));
+    let stick = |device| Some(on_usb(root, device, families::of_usb(device.vendor, device.product)?));
+    for sighting in usb.iter().filter_map(stick) {
+        seen.push(sighting?);
+    }
     seen.extend(on_platform(root)?);
     Ok(seen)
 }
@@ -283,7 +285,7 @@ fn read_attribute(root: &Root, folder: &str, found: &Found, file: &str) -> Resul
     found.folders.first().map_or(Ok(None), |folder| root.text(format!("{folder}/{file}")))
 }
 
-fn on_usb(device: &Device, family: &Family) -> Sighting {
+fn on_usb(root: &Root, device: &Device, family: &Family) -> Result<Sighting, Unreadable> {
     let health = if !device.authorized {
         Health::unusable("UsbNotAuthorized", "the kernel holds it back: write 1 to its `authorized` file in sysfs")
     } else if device.node.is_none() {
@@ -298,9 +300,9 @@ fn on_usb(device: &Device, family: &Family) -> Sighting {
         .text(attribute::FAMILY, Some(&family.name))
         .text(attribute::MODEL, Some(family.model("", 0, None)))
         .text(attribute::USB_PATH, Some(&device.slot))
-        .number("usbSpeed", device.speed);
+        .number("usbSpeed", device.speed(root)?);
     sighting.nodes = device.node.iter().cloned().collect();
-    sighting
+    Ok(sighting)
 }
 
 /// Every accelerator inside a system on a chip. The cores of one are several platform devices and one accelerator.

@@ -9,6 +9,7 @@ use descriptors::{Configuration, Descriptors};
 
 const DEVICES: &str = "/sys/bus/usb/devices";
 const HUB: u8 = 9;
+const ADB: (u8, u8, u8) = (0xff, 0x42, 0x01);
 
 /// One USB device, hubs included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +35,6 @@ pub struct Device {
     pub class: u8,
     /// Interfaces of the active configuration, or of the first one while none is active.
     pub interfaces: Vec<Interface>,
-    /// Speed in Mbit/s.
-    pub speed: Option<u32>,
     /// Node below /dev, `/dev/bus/usb/003/017`.
     pub node: Option<String>,
     /// False when the kernel holds it back (`authorized` is 0).
@@ -54,6 +53,11 @@ pub struct Interface {
 }
 
 impl Device {
+    /// Speed of the connection in Mbit/s. It is asked for, as few need it and each file costs time.
+    pub fn speed(&self, root: &Root) -> Result<Option<u32>, Unreadable> {
+        root.value(format!("{DEVICES}/{}/speed", self.sysfs_name))
+    }
+
     /// Whether it is a hub, a root hub included.
     pub fn is_hub(&self) -> bool {
         self.class == HUB
@@ -94,7 +98,6 @@ fn device(root: &Root, name: String) -> Result<Option<Device>, Unreadable> {
             device.manufacturer = string(described.has_manufacturer, "manufacturer")?;
             device.product_name = string(described.has_product_name, "product")?;
             device.authorized = root.text(file("authorized"))?.is_none_or(|text| text != "0");
-            device.speed = root.value(file("speed"))?;
         }
         device.interfaces = interfaces(root, &name, &described)?;
     }
@@ -118,8 +121,11 @@ pub fn of_uevent(text: &str) -> Device {
 
 fn interfaces(root: &Root, name: &str, described: &Descriptors) -> Result<Vec<Interface>, Unreadable> {
     let Some(configuration) = active(root, name, described)? else { return Ok(Vec::new()) };
+    // Where there is adb, nothing depends on whether the interface beside it is MTP or PTP.
+    let has_adb = configuration.interfaces.iter().any(|interface| interface.triple == ADB && interface.endpoints >= 2);
     let read = |interface: &descriptors::Interface| {
-        let ambiguous = interface.has_name && matches!(interface.triple, (0x06, 0x01, 0x01) | (0xff, 0xff, 0x00));
+        let unclear = matches!(interface.triple, (0x06, 0x01, 0x01) | (0xff, 0xff, 0x00)) && !has_adb;
+        let ambiguous = interface.has_name && unclear;
         let path = format!("{DEVICES}/{name}/{name}:{}.{}/interface", configuration.value, interface.number);
         let name = if ambiguous { root.text(path)? } else { None };
         Ok(Interface { triple: interface.triple, endpoints: interface.endpoints, name })

@@ -46,8 +46,8 @@ pub(crate) async fn measure_rest(table: &mut Table, plane: &ControlPlane, cluste
     let share = used.as_secs_f64() / REST.as_secs_f64() * 100.0;
     table.beside(
         "processor time at rest",
-        format!("{:.1} ms/min", used.as_secs_f64() * 1000.0),
-        format!("{share:.4} % of one core"),
+        format!("{} ms/min", used.as_millis()),
+        format!("{share:.3} % of one core, counted in ticks of 10 ms"),
     );
     report_requests(table, &proxy);
     let request =
@@ -71,14 +71,13 @@ fn report_requests(table: &mut Table, proxy: &FaultProxy) {
     table.at_most("API requests at rest beside the Lease's", 0.0, f64::from(others), "/min", list);
 }
 
-/// Processor time of a process so far, all threads (proc_pid_schedstat(5): nanoseconds on a processor come first).
+/// Processor time of a process so far, in the kernel's ticks of 10 ms (proc_pid_stat(5): fields 14 and 15 are the time in
+/// user space and in the kernel; the name before them can hold spaces and ends with `)`).
 fn processor_time(pid: u32) -> Result<Duration> {
-    let mut total = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        total += text.split_whitespace().next().context("an empty schedstat")?.parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(total))
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    let ticks: Vec<u64> = fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Duration::from_millis(10) * u32::try_from(ticks.iter().sum::<u64>())?)
 }
 
 /// Resident and anonymous memory of a process in MB (proc_pid_status(5)).

@@ -17,7 +17,10 @@ use crate::sample::Sample;
 use crate::table::Table;
 
 const STARTS: usize = 20;
-const EVENTS: usize = 200;
+const EVENTS: usize = 100;
+
+/// Between events, so that each is one of its own: the agent takes those of a storm together, which is not measured here.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// From starting the program to its devices in the API, beside the two writes that a registration is.
 pub(crate) async fn measure_start(table: &mut Table, plane: &ControlPlane, cluster: &Cluster) -> Result<()> {
@@ -47,6 +50,7 @@ pub(crate) async fn measure_event(table: &mut Table, plane: &ControlPlane, clust
     let mut devices = next(&mut seen, |devices| devices > 0).await?;
     let mut times = Vec::new();
     for _ in 0..EVENTS {
+        tokio::time::sleep(PAUSE).await;
         let start = Instant::now();
         machine.toggle()?;
         devices = next(&mut seen, |now| now != devices).await?;
