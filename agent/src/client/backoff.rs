@@ -43,7 +43,7 @@ impl Backoff {
 }
 
 /// A server that asks for more is mistaken: a machine that waited as long would be lost.
-const LONGEST_ASKED: Duration = Duration::from_secs(600);
+const LONGEST_ASKED: Duration = Duration::from_mins(10);
 
 /// Between half of a time and all of it.
 pub fn jittered(time: Duration) -> Duration {
