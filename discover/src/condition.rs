@@ -1,5 +1,7 @@
 //! The agent's conditions: what follows from an inventory and from what a person expects.
 
+use std::collections::BTreeMap;
+
 use hatrack_api::cluster_node::{Class, ClusterNodeSpec, Device, DeviceClass, HealthState, Profile, condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -66,14 +68,18 @@ fn is_ill(device: &Device) -> bool {
     device.health.state != HealthState::Ready && !gpu::carries_instances(device)
 }
 
+/// By reason, as one reason is one thing to do: a phone with a trouble of its own stands out among twenty with another.
 fn listed(devices: &[&Device]) -> String {
-    const SHOWN: usize = 8;
-    let shown = devices.iter().take(SHOWN).map(|device| format!("{}: {}", device.name, device.health.reason));
-    let mut text = shown.collect::<Vec<_>>().join(", ");
-    if devices.len() > SHOWN {
-        text = format!("{text} and {} more", devices.len() - SHOWN);
+    const NAMED: usize = 2;
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for device in devices {
+        by_reason.entry(&device.health.reason).or_default().push(&device.name);
     }
-    text
+    let group = |(reason, names): (&str, Vec<&str>)| match names.split_at_checked(NAMED) {
+        Some((named, rest)) if !rest.is_empty() => format!("{reason}: {} and {} more", named.join(", "), rest.len()),
+        _ => format!("{reason}: {}", names.join(", ")),
+    };
+    by_reason.into_iter().map(group).collect::<Vec<_>>().join("; ")
 }
 
 fn as_expected(name: &str, inventory: &Inventory, spec: &ClusterNodeSpec, declared: Option<Declared>) -> Verdict {
@@ -125,8 +131,6 @@ fn shortfalls(inventory: &Inventory, spec: &ClusterNodeSpec) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use hatrack_api::cluster_node::{Expects, Health};
 
     use super::*;
@@ -162,6 +166,19 @@ mod tests {
     ) -> [(&'static str, &'static str); 2] {
         let verdicts = verdicts("phones-1", inventory, spec, declared);
         [(verdicts[0].status, verdicts[0].reason), (verdicts[1].status, verdicts[1].reason)]
+    }
+
+    #[test]
+    fn a_trouble_of_one_device_is_not_hidden_by_those_of_many() {
+        let phones: Vec<_> = (1..=20)
+            .map(|number| match number {
+                20 => phone(number, Health::unusable("FastbootMode", "")),
+                _ => phone(number, Health::unusable("AdbOffline", "")),
+            })
+            .collect();
+        let all: Vec<_> = phones.iter().collect();
+        assert_eq!(listed(&all), "AdbOffline: phone-1, phone-2 and 17 more; FastbootMode: phone-20");
+        assert_eq!(listed(&all[..2]), "AdbOffline: phone-1, phone-2");
     }
 
     #[test]

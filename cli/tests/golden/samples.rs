@@ -109,7 +109,7 @@ pub fn phone_box() -> Value {
                 condition("Ready", "True", "LeaseRenewed", ""),
                 condition("AsExpected", "False", "DevicesMissing", "17 of 20 phones usable"),
                 condition("DevicesHealthy", "False", "DeviceNotReady",
-                    "phone-r58m00003: AdbUnauthorized, phone-r58m00009: AdbOffline"),
+                    "AdbOffline: phone-r58m00009; AdbUnauthorized: phone-r58m00003"),
             ],
         }),
     );
