@@ -85,7 +85,9 @@ impl Run {
         let mut config = Config::read(&path, optional)?;
         config.class = self.class.or(config.class);
         config.profile = self.profile.or(config.profile);
-        config.api.kubeconfig = self.kubeconfig.or(config.api.kubeconfig);
+        if let Some(kubeconfig) = self.kubeconfig {
+            config.api.by_kubeconfig(kubeconfig);
+        }
         config.adb.server = self.adb_server.or(config.adb.server);
         config.name = self.name.unwrap_or(config.name);
         config.state_dir = self.state_dir.unwrap_or(config.state_dir);
@@ -124,5 +126,18 @@ mod tests {
         assert_eq!(config.listen, "127.0.0.1:1".parse().unwrap());
         let wrong = ["hatrack-agent", "run", "--class", "gpu"];
         assert!(Arguments::try_parse_from(wrong).is_err());
+    }
+
+    #[test]
+    fn a_kubeconfig_of_the_flags_replaces_the_files_access() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.toml");
+        let access = "[api]\nserver = \"https://a\"\nca = \"/a\"\ncertificate = \"/b\"\nkey = \"/c\"\n";
+        std::fs::write(&file, format!("name = \"a\"\nclass = \"worker\"\n{access}")).unwrap();
+        let file = file.to_str().unwrap();
+        let arguments = ["hatrack-agent", "run", "--config", file, "--kubeconfig", "/k"];
+        let Command::Run(run) = Arguments::try_parse_from(arguments).unwrap().command else { panic!("not run") };
+        let api = run.configuration().unwrap().api;
+        assert_eq!((api.kubeconfig, api.server), (Some(PathBuf::from("/k")), None));
     }
 }

@@ -75,7 +75,7 @@ impl ConfigError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => {
-                "name the file with --config, or create it: it needs at least `class = \"worker\"`"
+                "name another file (`run --config FILE`, `check FILE`), or create this one: it needs at least `class = \"worker\"`"
             }
             Self::Syntax { .. } => "correct that line, then run `hatrack-agent check FILE`",
             Self::Name(_) => "set `name` in the file, --name or HATRACK_NAME",
@@ -344,6 +344,12 @@ impl Config {
 }
 
 impl Api {
+    /// Names the access by a kubeconfig instead of whatever named it before.
+    pub fn by_kubeconfig(&mut self, kubeconfig: PathBuf) {
+        (self.server, self.ca, self.certificate, self.key) = (None, None, None, None);
+        self.kubeconfig = Some(kubeconfig);
+    }
+
     fn complete(&mut self) -> Result<(), ConfigError> {
         let parts = [self.server.is_some(), self.ca.is_some(), self.certificate.is_some(), self.key.is_some()];
         let (any, all) = (parts.contains(&true), !parts.contains(&false));

@@ -31,3 +31,32 @@ fn the_template_of_a_nodes_access_is_that_of_the_types() {
     let usage = "# Template of what one node may do: sed s/NAME/gpu-1/ node.yaml | kubectl apply -f -\n";
     compare("rbac/node.yaml", &format!("{usage}{role}---\n{binding}"));
 }
+
+#[test]
+fn every_field_of_every_crd_says_what_it_is() {
+    for crd in hatrack_api::crds::all() {
+        let crd = serde_json::to_value(&crd).unwrap();
+        let mut silent = Vec::new();
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+        for part in ["spec", "status"] {
+            undescribed(part, &schema[part], &mut silent);
+        }
+        assert!(silent.is_empty(), "{}: no description: {silent:?}", crd["metadata"]["name"]);
+    }
+}
+
+/// Paths of the properties below a schema that have no description.
+fn undescribed(path: &str, schema: &serde_json::Value, silent: &mut Vec<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        if property["description"].as_str().unwrap_or_default().is_empty() {
+            silent.push(path.clone());
+        }
+        undescribed(&path, property, silent);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            undescribed(&format!("{path}[]"), &schema[inner], silent);
+        }
+    }
+}

@@ -30,7 +30,7 @@ let
     lib.mapAttrs' (file: _: {
       name = "machines-${lib.removeSuffix ".nix" file}";
       value = pkgs.testers.runNixOSTest (import (./machines + "/${file}") { inherit (inputs) self; });
-    }) (removeAttrs (builtins.readDir ./machines) [ "common.nix" ])
+    }) (removeAttrs (builtins.readDir ./machines) [ "node.nix" ])
   );
 
   clippy = pkgs.hatrack-agent.overrideAttrs (previous: {

@@ -5,12 +5,12 @@
 
   nodes = {
     founder = {
-      imports = [ (import ./common.nix { inherit self; }) ];
+      imports = [ (import ./node.nix { inherit self; }) ];
       hatrack.host.class = "control-plane";
       hatrack.host.address = "192.168.1.1";
     };
     worker = {
-      imports = [ (import ./common.nix { inherit self; }) ];
+      imports = [ (import ./node.nix { inherit self; }) ];
       hatrack.host.class = "worker";
       hatrack.host.address = "192.168.1.2";
     };

@@ -4,7 +4,7 @@
   name = "hatrack-registers";
 
   nodes.founder = {
-    imports = [ (import ./common.nix { inherit self; }) ];
+    imports = [ (import ./node.nix { inherit self; }) ];
     hatrack = {
       host.class = "control-plane";
       host.address = "192.168.1.1";
