@@ -8,6 +8,7 @@ use hatrack_discover::host;
 use hatrack_discover::inventory::{self, Answers, Facts, Inventory};
 use hatrack_discover::names::Names;
 use hatrack_discover::nvidia::{self, probe};
+use hatrack_discover::pci::{self, LinkNow};
 use hatrack_discover::phone::adb;
 use hatrack_discover::root::Root;
 use hatrack_discover::usb::{self, budget, budget::Budget};
@@ -32,7 +33,16 @@ pub struct Look {
     root: Root,
     facts: Facts,
     answers: Answers,
-    controllers: Vec<Budget>,
+    buses: Buses,
+}
+
+/// What the buses do at this moment: it changes all the time, so it is no part of an inventory.
+#[derive(Clone)]
+pub struct Buses {
+    /// The PCIe links of cards.
+    pub links: Vec<LinkNow>,
+    /// The USB controllers with a device that is no hub, and what they carry.
+    pub controllers: Vec<Budget>,
 }
 
 /// Looks at the machine.
@@ -40,14 +50,14 @@ pub async fn look(options: &MachineOptions) -> Result<Look, NoTree> {
     let root = root(options)?;
     let facts = inventory::look(&root);
     let (nvml, adb) = tokio::join!(ask_nvml(&root, options.deadline), ask_adb(&root, options));
-    let controllers = controllers(&root);
-    Ok(Look { root, facts, answers: Answers { nvml, adb }, controllers })
+    let buses = Buses { links: links(&root), controllers: controllers(&root) };
+    Ok(Look { root, facts, answers: Answers { nvml, adb }, buses })
 }
 
 impl Look {
-    /// The USB controllers with a device that is no hub, and what they carry.
-    pub fn controllers(&self) -> &[Budget] {
-        &self.controllers
+    /// What the buses do at this moment.
+    pub fn buses(&self) -> &Buses {
+        &self.buses
     }
 
     /// Everything that is known of the machine. `names` are those that its devices have had.
@@ -57,6 +67,10 @@ impl Look {
 }
 
 /// A bus that cannot be read is among the doubts of the inventory.
+fn links(root: &Root) -> Vec<LinkNow> {
+    pci::links_now(root, &pci::scan(root).unwrap_or_default())
+}
+
 fn controllers(root: &Root) -> Vec<Budget> {
     let devices = usb::scan(root).unwrap_or_default();
     let mut controllers = budget::of(root, &devices);

@@ -57,8 +57,10 @@ pub struct Function {
 }
 
 /// The PCIe link between a card and the slot that it sits in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
+    /// Address of the card's end: the function itself, or the outer side of a switch on the card.
+    pub end: String,
     /// Lanes in use.
     pub width: u8,
     /// Lanes that the card has.
@@ -68,6 +70,27 @@ pub struct Link {
     /// Speed that the card has, in tenths of GT/s (25, 50, 80, 160, 320, 640). The speed in use drops whenever a card
     /// idles: it is a gauge, not a fact.
     pub max_speed: Option<u16>,
+}
+
+/// What a link does at this moment, for people and gauges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkNow {
+    /// Address of the function behind it.
+    pub address: String,
+    /// The link.
+    pub link: Link,
+    /// Speed in use, in tenths of GT/s.
+    pub speed: Option<u16>,
+}
+
+/// The links of functions, with the speed that each runs at now.
+pub fn links_now(root: &Root, functions: &[Function]) -> Vec<LinkNow> {
+    let now = |function: &Function| {
+        let link = function.link.clone()?;
+        let speed = told(root.text(format!("{DEVICES}/{}/current_link_speed", link.end)));
+        Some(LinkNow { address: function.address.clone(), speed: speed.as_deref().and_then(parse_speed), link })
+    };
+    functions.iter().filter_map(now).collect()
 }
 
 impl Function {
@@ -97,9 +120,9 @@ impl Function {
             .on_pci(&self.address, self.root.as_deref())
             .number(attribute::NUMA_NODE, self.numa_node)
             .text(attribute::DRIVER, self.driver.as_deref())
-            .number("pcieWidth", self.link.map(|link| link.width))
-            .number("pcieMaxWidth", self.link.map(|link| link.max_width))
-            .text("pcieMaxSpeed", self.link.and_then(|link| link.max_speed).map(speed_in_words))
+            .number("pcieWidth", self.link.as_ref().map(|link| link.width))
+            .number("pcieMaxWidth", self.link.as_ref().map(|link| link.max_width))
+            .text("pcieMaxSpeed", self.link.as_ref().and_then(|link| link.max_speed).map(speed_in_words))
             .number("virtualFunctions", (self.virtual_functions > 0).then_some(self.virtual_functions))
     }
 
@@ -133,7 +156,7 @@ impl Function {
 
     /// What the link says of the card's health, if it is bad.
     pub fn link_trouble(&self) -> Option<Health> {
-        let link = self.link.filter(Link::is_narrow)?;
+        let link = self.link.as_ref().filter(|link| link.is_narrow())?;
         let (width, possible) = (link.width, link.possible_width());
         Some(Health::degraded(
             "PcieLinkNarrow",
@@ -303,6 +326,7 @@ fn link(root: &Root, end: &End<'_>, width: u8) -> Option<Link> {
     let speed = told(root.text(format!("{DEVICES}/{}/max_link_speed", end.address)));
     let max_width = widest(end.address)?;
     WIDTHS.contains(&width).then(|| Link {
+        end: end.address.to_owned(),
         width,
         max_width,
         slot_width: end.port.and_then(widest),
@@ -315,7 +339,8 @@ fn is_suspended(root: &Root, address: &str) -> bool {
     told(root.text(format!("{DEVICES}/{address}/power/runtime_status"))).is_some_and(|status| status == "suspended")
 }
 
-fn speed_in_words(tenths: u16) -> String {
+/// A speed as sysfs writes it, `32.0 GT/s`.
+pub fn speed_in_words(tenths: u16) -> String {
     format!("{}.{} GT/s", tenths / 10, tenths % 10)
 }
 
@@ -399,14 +424,33 @@ mod tests {
         let [gpu] = machine.scan().try_into().unwrap();
         assert_eq!(gpu.root.as_deref(), Some("pci0000:3a"));
         assert_eq!((gpu.kind(), gpu.ids().as_str(), gpu.slot()), (0x0302, "10de:2330", "0000:3b:00"));
-        let link = Link { width: 16, max_width: 16, slot_width: Some(16), max_speed: Some(320) };
+        let end = "0000:3b:00.0".to_owned();
+        let link = Link { end, width: 16, max_width: 16, slot_width: Some(16), max_speed: Some(320) };
         assert_eq!(gpu.link, Some(link));
         assert_eq!(gpu.link_trouble(), None, "an idle link is slow, which is no trouble");
     }
 
     #[test]
+    fn a_link_tells_its_speed_of_now_or_nothing() {
+        let address = "pci0000:3a/0000:3a:00.0/0000:3b:00.0";
+        let speed_of = |more: &[(&str, &str)]| {
+            let widths = widths("16", "16");
+            let attributes: Vec<_> = widths.iter().copied().chain(more.iter().copied()).collect();
+            let machine = Machine::new().function(address, H100, &attributes);
+            let links = links_now(&Root::at(machine.0.path()), &machine.scan());
+            assert_eq!(links[0].address, "0000:3b:00.0");
+            links[0].speed
+        };
+        assert_eq!(speed_of(&[]), Some(25), "an idle card");
+        assert_eq!(speed_of(&[("current_link_speed", "32.0 GT/s PCIe")]), Some(320));
+        assert_eq!(speed_of(&[("current_link_speed", "Unknown")]), None);
+    }
+
+    #[test]
     fn a_link_is_narrow_below_what_both_ends_have() {
-        let narrow = |width, max_width, slot_width| Link { width, max_width, slot_width, max_speed: None }.is_narrow();
+        let narrow = |width, max_width, slot_width| {
+            Link { end: String::new(), width, max_width, slot_width, max_speed: None }.is_narrow()
+        };
         for (width, max, slot, expected) in [
             (1, 16, Some(16), true),
             (4, 16, Some(16), true),

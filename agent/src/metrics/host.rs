@@ -1,10 +1,11 @@
-//! Gauges of the machine itself, measured when somebody asks: load, memory, temperatures, file systems, and what each USB
-//! controller carries. They change all the time, so they are no part of the ClusterNode.
+//! Gauges of the machine itself, measured when somebody asks: load, memory, temperatures, file systems, the PCIe links of
+//! cards, and what each USB controller carries. They change all the time, so they are no part of the ClusterNode.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use hatrack_discover::gauges::{Gauges, Sample};
+use hatrack_discover::pci::{self, LinkNow};
 use hatrack_discover::root::Root;
 use hatrack_discover::usb;
 use hatrack_discover::usb::budget::{self, Budget, Load};
@@ -26,6 +27,9 @@ pub struct Host {
     temperature: Measured,
     filesystem: Measured,
     filesystem_available: Measured,
+    pcie_width: Measured,
+    pcie_speed: Measured,
+    pcie_max_speed: Measured,
     usb_devices: Measured,
     usb_devices_limit: Measured,
     usb_endpoints: Measured,
@@ -38,6 +42,9 @@ impl Host {
     pub(super) fn register(&self, registry: &mut Registry) {
         let mut plain = |name: &str, help: &str, gauge: &Measured| registry.register(name, help, gauge.clone());
         plain("host_load", "Runnable and blocked tasks, mean of the last minutes", &self.load);
+        plain("pcie_link_width", "Lanes in use by a card", &self.pcie_width);
+        plain("pcie_link_speed", "Speed of a card's link now in GT/s; it drops while the card idles", &self.pcie_speed);
+        plain("pcie_link_max_speed", "Speed that a card has in GT/s", &self.pcie_max_speed);
         plain("usb_devices", "Devices on a USB controller, hubs included", &self.usb_devices);
         plain("usb_devices_limit", "Devices that a USB controller can address", &self.usb_devices_limit);
         plain("usb_endpoints", "Endpoints in use on a USB controller", &self.usb_endpoints);
@@ -66,6 +73,9 @@ impl Host {
                 self.show(&gauges.sample());
             }
         }
+        if let Ok(functions) = pci::scan(root) {
+            self.show_links(&pci::links_now(root, &functions));
+        }
         if let Ok(devices) = usb::scan(root) {
             self.show_usb(&budget::of(root, &devices));
         }
@@ -83,6 +93,16 @@ impl Host {
         let mounted = || sample.filesystems.iter().map(|one| (vec![("mount", one.mount.clone())], one));
         show(&self.filesystem, mounted().map(|(labels, one)| (labels, one.total as f64)));
         show(&self.filesystem_available, mounted().map(|(labels, one)| (labels, one.available as f64)));
+    }
+
+    fn show_links(&self, links: &[LinkNow]) {
+        let shown = |gauge: &Measured, value: fn(&LinkNow) -> Option<f64>| {
+            let known = links.iter().filter_map(|one| Some((vec![("address", one.address.clone())], value(one)?)));
+            show(gauge, known);
+        };
+        shown(&self.pcie_width, |one| Some(f64::from(one.link.width)));
+        shown(&self.pcie_speed, |one| Some(f64::from(one.speed?) / 10.0));
+        shown(&self.pcie_max_speed, |one| Some(f64::from(one.link.max_speed?) / 10.0));
     }
 
     fn show_usb(&self, budgets: &[Budget]) {

@@ -115,6 +115,13 @@ async fn the_machine_is_measured_and_not_only_the_agent() {
     let devices = agent.metric("hatrack_agent_usb_devices{controller=\"0000:00:14.0\"}").await;
     let tiers = agent.metric("hatrack_agent_usb_hub_tiers{controller=\"0000:00:14.0\"}").await;
     assert!(devices >= 20.0 && tiers >= 3.0, "{devices} devices below {tiers} hubs");
+    let idle = hatrack_fixtures::machine("server-8gpu-degraded").unwrap();
+    let mut setup = Setup::new("idle", idle.path(), folder.path());
+    setup.kubeconfig(&folder.path().join("no-kubeconfig"));
+    let cards = setup.start();
+    let speed = cards.metric("hatrack_agent_pcie_link_speed{address=\"0000:1b:00.0\"}").await;
+    let most = cards.metric("hatrack_agent_pcie_link_max_speed{address=\"0000:1b:00.0\"}").await;
+    assert!(speed > 0.0 && speed < most, "{speed} of {most} GT/s");
     let (_, text) = agent.get("/metrics").await;
     assert!(!text.contains("host_memory_bytes{}"), "the load of this machine is not that of the one on paper");
 }

@@ -31,11 +31,11 @@ pub async fn run(options: Try, printer: &Printer) -> anyhow::Result<Outcome> {
     let name =
         registration::name_of(&machine::hostname(&options.machine)?).unwrap_or_else(|_| "this-machine".to_owned());
     let look = machine::look(&options.machine).await?;
-    let controllers = look.controllers().to_vec();
+    let buses = look.buses().clone();
     let Registered { node, inventory, .. } = register(&cluster, &name, look, &Wishes::default()).await?;
     let layout = Layout { width: printer.width, headers: true, wide: false };
     let story = [
-        inventory::report(&inventory, &controllers, layout),
+        inventory::report(&inventory, &buses, layout),
         as_node(&node, layout),
         files(&node, &folder),
         next(&node, &folder, &options.machine, layout),

@@ -5,10 +5,12 @@ use std::fmt::Write;
 use hatrack_api::cluster_node::{Board, Device, DeviceClass, Disk, Health, HealthState, Interface};
 use hatrack_discover::doubt::{Doubt, Subject};
 use hatrack_discover::inventory::Inventory;
+use hatrack_discover::pci::{LinkNow, speed_in_words};
 use hatrack_discover::usb::budget::{Budget, Load};
 
 use super::table::{Cell, Column, Table, wrap};
 use super::{amount, device};
+use crate::machine::Buses;
 use crate::output::lines;
 use crate::output::style::{self, paint};
 
@@ -32,12 +34,13 @@ impl Layout {
 }
 
 /// The whole report.
-pub fn report(inventory: &Inventory, controllers: &[Budget], layout: Layout) -> String {
+pub fn report(inventory: &Inventory, buses: &Buses, layout: Layout) -> String {
     let sections = [
         host(inventory),
         devices(inventory, layout),
         advice(&inventory.devices, layout),
-        usb_controllers(controllers, layout),
+        pcie_links(&buses.links, layout),
+        usb_controllers(&buses.controllers, layout),
         disks(&inventory.storage, layout),
         interfaces(&inventory.interfaces, layout),
         doubts(&inventory.doubts, layout),
@@ -169,6 +172,20 @@ fn named(names: &[&str]) -> String {
         return names.join(", ");
     }
     format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN)
+}
+
+/// Widths and speeds, in use and of the card. Shown when asked for: a low speed only says that a card idles.
+fn pcie_links(links: &[LinkNow], layout: Layout) -> String {
+    let mut table = Table::new([Column::text("ADDRESS"), Column::text("LANES"), Column::text("SPEED")]);
+    let speed = |tenths: Option<u16>| tenths.map_or_else(|| "?".to_owned(), speed_in_words);
+    for now in links {
+        table.row([
+            Cell::plain(&now.address),
+            Cell::plain(format!("{}/{}", now.link.width, now.link.max_width)),
+            Cell::plain(format!("{} of {}", speed(now.speed), speed(now.link.max_speed))),
+        ]);
+    }
+    section("PCIe", links.is_empty() || !layout.wide, &table, layout)
 }
 
 /// A controller that is full refuses the next phone, and only these numbers say why.
