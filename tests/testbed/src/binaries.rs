@@ -1,5 +1,5 @@
-//! Where the programs of the control plane come from: `KUBEBUILDER_ASSETS` first, then a build of
-//! `tests/control-plane` that is made once and cached, and for etcd the `PATH`.
+//! Where the programs of Kubernetes come from: `KUBEBUILDER_ASSETS` first, then a build of `tests/control-plane` or
+//! `tests/kubectl` that is made once and cached, and for etcd the `PATH`.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,12 +11,27 @@ use std::{env, io};
 use crate::error::{Error, Result};
 use crate::fingerprint::fingerprint;
 
-/// The Go sources of the servers, beside this crate.
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../control-plane");
+/// A Go module beside this crate that becomes one binary.
+struct Source {
+    /// Name of its folder, of the binary and of the folder in the cache.
+    name: &'static str,
+    /// The module whose version is the binary's.
+    versioned_by: &'static str,
+    /// The names under which the binary is called, if not its own.
+    links: &'static [&'static str],
+}
 
-const GO_HINT: &str = "the tests build kube-apiserver and kube-controller-manager with it, once; get Go from \
+const CONTROL_PLANE: Source = Source {
+    name: "control-plane",
+    versioned_by: "k8s.io/kubernetes",
+    links: &["kube-apiserver", "kube-controller-manager"],
+};
+
+const KUBECTL: Source = Source { name: "kubectl", versioned_by: "k8s.io/kubectl", links: &[] };
+
+const GO_HINT: &str = "the tests build kube-apiserver, kube-controller-manager and kubectl with it, once; get Go from \
                        https://go.dev/dl (1.21 or later fetches the version it needs by itself), or set \
-                       KUBEBUILDER_ASSETS to a folder with kube-apiserver, kube-controller-manager and etcd";
+                       KUBEBUILDER_ASSETS to a folder with kube-apiserver, kube-controller-manager, kubectl and etcd";
 
 const ETCD_HINT: &str = "put etcd on the PATH (Debian: `apt-get install etcd-server`, Nix: `nix shell nixpkgs#etcd`), or \
                          set KUBEBUILDER_ASSETS to a folder that has it";
@@ -42,11 +57,9 @@ impl Binaries {
     /// # Errors
     /// When a program is missing and cannot be built: the message says how to get it.
     pub fn find() -> Result<Self> {
-        let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-        let provided = |name: &str| assets.as_deref().and_then(|dir| executable(dir, name));
         let built = |name: &str| match provided(name) {
             Some(path) => Ok(path),
-            None => Ok(build()?.join(name)),
+            None => Ok(CONTROL_PLANE.build()?.join(name)),
         };
         let found = Self {
             etcd: provided("etcd")
@@ -60,6 +73,22 @@ impl Binaries {
     }
 }
 
+/// kubectl of the same version as the control plane. One of the `PATH` is not taken: what distributions have is too old for
+/// the kustomizations of `k8s/`.
+///
+/// # Errors
+/// When it cannot be built: the message says how to get it.
+pub fn kubectl() -> Result<PathBuf> {
+    match provided("kubectl") {
+        Some(path) => Ok(path),
+        None => Ok(KUBECTL.build()?.join("kubectl")),
+    }
+}
+
+fn provided(name: &str) -> Option<PathBuf> {
+    executable(Path::new(&env::var_os("KUBEBUILDER_ASSETS")?), name)
+}
+
 fn executable(dir: &Path, name: &str) -> Option<PathBuf> {
     let path = dir.join(name);
     let metadata = fs::metadata(&path).ok()?;
@@ -70,23 +99,68 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).find_map(|dir| executable(&dir, name))
 }
 
-/// The folder with the built servers, made if it is not there.
-fn build() -> Result<PathBuf> {
-    let sources = Path::new(SOURCES);
-    let cache = cache_folder().join("control-plane");
-    let finished = cache.join(build_key(sources)?);
-    if finished.is_dir() {
-        return Ok(finished);
+impl Source {
+    /// The folder with the binary, made if it is not there.
+    fn build(&self) -> Result<PathBuf> {
+        let cache = cache_folder().join(self.name);
+        let finished = cache.join(self.build_key()?);
+        if finished.is_dir() {
+            return Ok(finished);
+        }
+        fs::create_dir_all(&cache).map_err(Error::file("create", &cache))?;
+        let _building = crate::folder::lock(&cache.join("build.lock"))?;
+        if !finished.is_dir() {
+            let scratch =
+                tempfile::Builder::new().prefix("build-").tempdir_in(&cache).map_err(Error::file("create", &cache))?;
+            self.compile(scratch.path())?;
+            fs::rename(scratch.path(), &finished).map_err(Error::file("rename to", &finished))?;
+        }
+        Ok(finished)
     }
-    fs::create_dir_all(&cache).map_err(Error::file("create", &cache))?;
-    let _building = crate::folder::lock(&cache.join("build.lock"))?;
-    if !finished.is_dir() {
-        let scratch =
-            tempfile::Builder::new().prefix("build-").tempdir_in(&cache).map_err(Error::file("create", &cache))?;
-        compile(sources, scratch.path())?;
-        fs::rename(scratch.path(), &finished).map_err(Error::file("rename to", &finished))?;
+
+    fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(self.name)
     }
-    Ok(finished)
+
+    /// What decides the result of a build: the sources and the toolchain.
+    fn build_key(&self) -> Result<String> {
+        let folder = self.folder();
+        let mut parts = vec![go(&folder, &["env", "GOVERSION", "GOOS", "GOARCH"])?.stdout];
+        for name in ["go.mod", "go.sum", "main.go"] {
+            let path = folder.join(name);
+            parts.push(fs::read(&path).map_err(Error::file("read", &path))?);
+        }
+        Ok(fingerprint(parts.iter().map(Vec::as_slice)))
+    }
+
+    /// Builds the binary and links it under each of its names.
+    fn compile(&self, target: &Path) -> Result<()> {
+        let binary = target.join(self.name);
+        let version = format!("-s -w -X k8s.io/component-base/version.gitVersion={}", self.version()?);
+        // Standard error itself and not a macro: libtest would hold the macro's output back, and a
+        // first run that is silent for minutes looks hung.
+        let _ = writeln!(
+            io::stderr(),
+            "building {} into {}: once, several minutes",
+            if self.links.is_empty() { self.name.to_owned() } else { self.links.join(" and ") },
+            target.parent().unwrap_or(target).display()
+        );
+        go(&self.folder(), &["build", "-trimpath", "-ldflags", &version, "-o", &binary.to_string_lossy(), "."])?;
+        for name in self.links {
+            let link = target.join(name);
+            symlink(self.name, &link).map_err(Error::file("link", &link))?;
+        }
+        Ok(())
+    }
+
+    /// The version that the binary reports: that of its module in `go.mod`, which is `v0` where Kubernetes' is `v1`.
+    fn version(&self) -> Result<String> {
+        let path = self.folder().join("go.mod");
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        let required = text.lines().find_map(|line| line.trim().strip_prefix(self.versioned_by)?.strip_prefix(' '));
+        let version = required.map(|version| version.trim().replacen("v0.", "v1.", 1));
+        version.ok_or_else(|| Error::Manifest { path, reason: format!("requires no {}", self.versioned_by) })
+    }
 }
 
 /// `$HATRACK_CACHE`, else the user's cache folder: it outlives the tree and its `target`.
@@ -98,45 +172,6 @@ fn cache_folder() -> PathBuf {
             .unwrap_or_else(env::temp_dir)
             .join("hatrack")
     })
-}
-
-/// What decides the result of a build: the sources and the toolchain.
-fn build_key(sources: &Path) -> Result<String> {
-    let mut parts = vec![go(sources, &["env", "GOVERSION", "GOOS", "GOARCH"])?.stdout];
-    for name in ["go.mod", "go.sum", "main.go"] {
-        let path = sources.join(name);
-        parts.push(fs::read(&path).map_err(Error::file("read", &path))?);
-    }
-    Ok(fingerprint(parts.iter().map(Vec::as_slice)))
-}
-
-/// Builds one binary and links it under the name of each server it holds.
-fn compile(sources: &Path, target: &Path) -> Result<()> {
-    let binary = target.join("control-plane");
-    let version = format!("-s -w -X k8s.io/component-base/version.gitVersion={}", kubernetes_version(sources)?);
-    // Standard error itself and not a macro: libtest would hold the macro's output back, and a
-    // first run that is silent for minutes looks hung.
-    let _ = writeln!(
-        io::stderr(),
-        "building kube-apiserver and kube-controller-manager into {}: once, several minutes",
-        target.parent().unwrap_or(target).display()
-    );
-    go(sources, &["build", "-trimpath", "-ldflags", &version, "-o", &binary.to_string_lossy(), "."])?;
-    for name in ["kube-apiserver", "kube-controller-manager"] {
-        let link = target.join(name);
-        symlink("control-plane", &link).map_err(Error::file("link", &link))?;
-    }
-    Ok(())
-}
-
-/// The version of `k8s.io/kubernetes` in `go.mod`, which the API server reports at `/version`.
-fn kubernetes_version(sources: &Path) -> Result<String> {
-    let path = sources.join("go.mod");
-    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-    text.lines()
-        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
-        .map(|version| version.trim().to_owned())
-        .ok_or_else(|| Error::Manifest { path, reason: "requires no k8s.io/kubernetes".into() })
 }
 
 fn go(sources: &Path, arguments: &[&str]) -> Result<Output> {

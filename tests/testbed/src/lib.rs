@@ -30,10 +30,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use audit::AuditEvent;
 pub use authority::Identity;
-pub use binaries::Binaries;
+pub use binaries::{Binaries, kubectl};
 pub use control_plane::{ControlPlane, PrivateControlPlane};
 pub use error::{Error, Result};
 pub use fault_proxy::{FaultProxy, Matcher, Recorded, Response};
+pub use manifests::load as manifests;
 pub use servers::{Options, Server};
 
 /// A name that no other test has, in this process, another or an earlier run: `<prefix>-` and at

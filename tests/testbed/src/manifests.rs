@@ -1,5 +1,6 @@
 //! Kubernetes objects from a folder of manifests, in the order that kustomize gives them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,8 @@ struct Kustomization {
     /// Without it kustomize would sort by kind: roles before the policies that fence them.
     #[serde(rename = "sortOptions")]
     _sort_options: Option<SortOptions>,
+    #[serde(rename = "commonAnnotations", default)]
+    common_annotations: BTreeMap<String, String>,
     resources: Vec<PathBuf>,
 }
 
@@ -41,33 +44,35 @@ enum Order {
 ///
 /// # Errors
 /// When something cannot be read, is no Kubernetes object, or the folder holds none at all.
-pub(crate) fn load(path: &Path) -> Result<Vec<DynamicObject>> {
-    let mut objects = Vec::new();
-    for file in files(path)? {
-        objects.extend(read(&file)?);
-    }
+pub fn load(path: &Path) -> Result<Vec<DynamicObject>> {
+    let objects = objects(path)?;
     if objects.is_empty() {
         return Err(Error::Manifest { path: path.to_path_buf(), reason: "holds no objects".into() });
     }
     Ok(objects)
 }
 
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
+fn objects(path: &Path) -> Result<Vec<DynamicObject>> {
     if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
+        return read(path);
     }
     let kustomization = path.join("kustomization.yaml");
-    let entries = if kustomization.exists() { listed(&kustomization)? } else { beneath(path)? };
-    let mut files = Vec::new();
-    for entry in entries {
-        files.extend(self::files(&entry)?);
+    if !kustomization.exists() {
+        return all(&beneath(path)?);
     }
-    Ok(files)
+    let Kustomization { common_annotations, resources, .. } =
+        serde_saphyr::from_str(&text(&kustomization)?).map_err(malformed(&kustomization))?;
+    let resources: Vec<_> = resources.iter().map(|resource| path.join(resource)).collect();
+    let mut objects = all(&resources)?;
+    for object in objects.iter_mut().filter(|_| !common_annotations.is_empty()) {
+        object.metadata.annotations.get_or_insert_default().extend(common_annotations.clone());
+    }
+    Ok(objects)
 }
 
-fn listed(kustomization: &Path) -> Result<Vec<PathBuf>> {
-    let parsed: Kustomization = serde_saphyr::from_str(&text(kustomization)?).map_err(malformed(kustomization))?;
-    Ok(parsed.resources.iter().map(|resource| kustomization.with_file_name(resource)).collect())
+fn all(paths: &[PathBuf]) -> Result<Vec<DynamicObject>> {
+    let objects: Vec<_> = paths.iter().map(|path| objects(path)).collect::<Result<_>>()?;
+    Ok(objects.into_iter().flatten().collect())
 }
 
 fn beneath(dir: &Path) -> Result<Vec<PathBuf>> {
