@@ -9,9 +9,10 @@
 let
   inherit (config.hatrack.longhorn) dataPath;
   place = index: if index == 0 then dataPath else "${dataPath}-${toString (index + 1)}";
+  nameOf = index: "data-${toString (index + 1)}";
 
-  disk = index: device: rec {
-    name = "data-${toString (index + 1)}";
+  disk = index: device: {
+    name = nameOf index;
     value = {
       type = "disk";
       inherit device;
@@ -19,22 +20,34 @@ let
         type = "gpt";
         partitions.volumes = {
           size = "100%";
-          content = if encrypt then import ./encrypted.nix name (volumes index) else volumes index;
+          content =
+            if encrypt then
+              import ./encrypted.nix {
+                name = nameOf index;
+                content = volumes index;
+                early = false;
+              }
+            else
+              volumes index;
         };
       };
     };
   };
+  # A dead data disk is a matter for Longhorn, not a reason to stop booting.
   volumes = index: {
     type = "filesystem";
     format = "ext4";
     mountpoint = place index;
-    # A dead data disk is a matter for Longhorn, not a reason to stop booting.
     mountOptions = [
       "noatime"
       "nofail"
     ];
   };
+  crypttab =
+    index: _:
+    "${nameOf index} /dev/disk/by-partlabel/disk-${nameOf index}-volumes - discard,nofail,tpm2-device=auto,x-systemd.device-timeout=10s";
 in
 {
   disko.devices.disk = lib.listToAttrs (lib.imap0 disk devices);
+  environment.etc.crypttab = lib.mkIf encrypt { text = lib.concatLines (lib.imap0 crypttab devices); };
 }

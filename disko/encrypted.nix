@@ -2,17 +2,29 @@
 #
 # nixos-anywhere brings the passphrase to /tmp/disk.key (--disk-encryption-keys). Register 7 measures Secure Boot: a disk
 # that was taken out, or a machine whose Secure Boot was changed, does not open by itself.
-name: content: {
+{
+  # Of the opened device, below /dev/mapper.
+  name,
+  content,
+  # Whether the first stage of the boot opens it; what comes without is opened by /etc/crypttab.
+  early ? true,
+}:
+{
   type = "luks";
   inherit name content;
   passwordFile = "/tmp/disk.key";
+  initrdUnlock = early;
   settings = {
     allowDiscards = true;
     crypttabExtraOpts = [ "tpm2-device=auto" ];
   };
+  # disko takes the passphrase without the newline at its end, so the same is enrolled. Its scripts print what they do.
   postCreateHook = ''
     if [ -e /dev/tpmrm0 ]; then
-      systemd-cryptenroll --unlock-key-file=/tmp/disk.key --tpm2-device=auto --tpm2-pcrs=7 "$device"
+      (
+        set +x
+        PASSWORD=$(cat /tmp/disk.key) systemd-cryptenroll --tpm2-device=auto --tpm2-pcrs=7 "$device"
+      )
     fi
   '';
 }

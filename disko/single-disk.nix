@@ -41,7 +41,14 @@ in
         };
         root = {
           size = "100%";
-          content = if encrypt then import ./encrypted.nix "system" root else root;
+          content =
+            if encrypt then
+              import ./encrypted.nix {
+                name = "system";
+                content = root;
+              }
+            else
+              root;
         };
       };
     };

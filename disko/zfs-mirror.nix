@@ -42,7 +42,14 @@ let
           };
           root = {
             size = "100%";
-            content = if encrypt then import ./encrypted.nix name pool else pool;
+            content =
+              if encrypt then
+                import ./encrypted.nix {
+                  inherit name;
+                  content = pool;
+                }
+              else
+                pool;
           };
         };
       };
@@ -88,6 +95,7 @@ in
   ];
 
   hatrack.zfs.enable = true;
+  system.build.copyEsp = copyEsp;
 
   boot = {
     loader = {

@@ -71,8 +71,54 @@ let
     lib.mapAttrs' (file: text: lib.nameValuePair "${host}/${file}" (text hosts.${host})) files
   ) wanted;
 
+  # A script of disko as the installer runs it, but for the tools that it finds by itself.
+  script = text: "#!/usr/bin/env bash\n${text}";
+  diskFiles =
+    { config, ... }:
+    let
+      inherit (config.disko.devices) _create _mount;
+    in
+    {
+      "format.sh" = script _create;
+      "mount.sh" = script _mount;
+      "mounts.json" = mounts config;
+    }
+    // lib.optionalAttrs (config.system.build ? copyEsp) {
+      "copy-esp.sh" = config.system.build.copyEsp.text;
+    }
+    // lib.optionalAttrs (config.boot.initrd.luks.devices != { }) {
+      "initrd-luks.json" = json (
+        lib.mapAttrs (_: luks: {
+          inherit (luks) allowDiscards crypttabExtraOpts device;
+        }) config.boot.initrd.luks.devices
+      );
+    }
+    // lib.optionalAttrs (config.environment.etc ? crypttab) {
+      crypttab = config.environment.etc.crypttab.text;
+    };
+  onMachine =
+    layout:
+    self.lib.mkHost {
+      name = "layout";
+      class = "worker";
+      system = "x86_64-linux";
+      modules = [
+        layout
+        {
+          networking.hostId = "7d1f93c4";
+          system.stateVersion = "26.05";
+        }
+      ];
+    };
+  layouts = lib.concatMapAttrs (
+    name: layout:
+    lib.mapAttrs' (file: text: lib.nameValuePair "disks/${name}/${file}" text) (
+      diskFiles (onMachine layout)
+    )
+  ) (import ./layouts.nix { inherit (self.lib) disks; });
+
   nodes = lib.mapAttrs' (name: text: lib.nameValuePair "nodes/${name}.yaml" text) (
     self.lib.clusterNodes self.nixosConfigurations
   );
 in
-texts // nodes
+texts // layouts // nodes
