@@ -4,6 +4,10 @@
   inputs = {
     nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
 
+    # Data: the vulnerabilities known of crates.
+    advisory-db.url = "github:rustsec/advisory-db";
+    advisory-db.flake = false;
+
     disko.url = "github:nix-community/disko";
     disko.inputs.nixpkgs.follows = "nixpkgs";
 

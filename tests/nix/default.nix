@@ -45,6 +45,23 @@ let
     installPhase = "touch $out";
     dontFixup = true;
   });
+
+  # What is known of the crates that Cargo.lock names: `nix flake update advisory-db` asks for what is known today.
+  advisories =
+    pkgs.runCommand "hatrack-advisories" { nativeBuildInputs = [ pkgs.cargo-audit ]; }
+      ''
+        cargo-audit audit --no-fetch --stale --deny warnings --db ${inputs.advisory-db} --file ${../../Cargo.lock}
+        touch $out
+      '';
+
+  dependencies = pkgs.hatrack-agent.overrideAttrs (previous: {
+    pname = "hatrack-dependencies";
+    nativeBuildInputs = previous.nativeBuildInputs ++ [ pkgs.cargo-deny ];
+    buildPhase = "bash tests/dependencies";
+    doCheck = false;
+    installPhase = "touch $out";
+    dontFixup = true;
+  });
 in
 removeAttrs (
   hosts
@@ -52,7 +69,12 @@ removeAttrs (
   // disks
   // machines
   // {
-    inherit clippy formatting;
+    inherit
+      advisories
+      clippy
+      dependencies
+      formatting
+      ;
     inherit (pkgs)
       hatrack
       hatrack-agent

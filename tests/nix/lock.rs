@@ -20,6 +20,8 @@ struct Input {
     url: String,
     /// Inputs of the input, and whose they are instead.
     follows: BTreeMap<String, String>,
+    /// `flake = false`: files, which are not evaluated.
+    is_data: bool,
 }
 
 fn file(name: &str) -> String {
@@ -27,7 +29,7 @@ fn file(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Reads `NAME.url = "…";` and `NAME.inputs.OTHER.follows = "…";` of the block `inputs`.
+/// Reads `NAME.url = "…";`, `NAME.flake = false;` and `NAME.inputs.OTHER.follows = "…";` of the block `inputs`.
 fn inputs_of(flake: &str) -> Inputs {
     let block = flake.split_once("inputs = {").expect("flake.nix has a block `inputs`").1;
     let block = block.split_once("\n  };").expect("the block `inputs` ends").0;
@@ -37,10 +39,11 @@ fn inputs_of(flake: &str) -> Inputs {
         let value = value.trim_end_matches(';').trim_matches('"').to_owned();
         match path.split('.').collect::<Vec<_>>()[..] {
             [name, "url"] => inputs.entry(name.to_owned()).or_default().url = value,
+            [name, "flake"] => inputs.entry(name.to_owned()).or_default().is_data = value == "false",
             [name, "inputs", other, "follows"] => {
                 inputs.entry(name.to_owned()).or_default().follows.insert(other.to_owned(), value);
             }
-            _ => panic!("`{path}` is neither a url nor a follows"),
+            _ => panic!("`{path}` is no url, flake or follows"),
         }
     }
     inputs
@@ -91,6 +94,8 @@ fn faults_of_node(name: &str, input: &Input, node: &Value, root: &serde_json::Ma
     );
     let hash = locked["narHash"].as_str().unwrap_or_default();
     fault(!is_sha256(hash), format!("narHash is `{hash}`"));
+    let is_data = node["flake"] == false;
+    fault(is_data != input.is_data, format!("`flake` is {} in flake.nix and {} in the lock", !input.is_data, !is_data));
     fault(locked["lastModified"].as_u64().is_none_or(|time| time == 0), "lastModified is missing".to_owned());
 
     let follows: BTreeMap<_, _> = node["inputs"].as_object().into_iter().flatten().collect();
@@ -140,7 +145,7 @@ fn the_lock_is_written_as_nix_writes_it() {
 fn what_does_not_fit_is_found() {
     let inputs = inputs_of(&file("flake.nix"));
     let lock: Value = serde_json::from_str(&file("flake.lock")).unwrap();
-    let cases: [(&str, Spoil); 9] = [
+    let cases: [(&str, Spoil); 10] = [
         ("the version is 6", &|_, lock| lock["version"] = 6.into()),
         ("the inputs are", &|inputs, _| drop(inputs.insert("new".to_owned(), Input::default()))),
         ("disko: is github:a/b in flake.nix", &|inputs, _| {
@@ -154,6 +159,9 @@ fn what_does_not_fit_is_found() {
             lock["nodes"]["disko"]["locked"]["narHash"] = "sha256-AAAA".into();
         }),
         ("disko: lastModified is missing", &|_, lock| lock["nodes"]["disko"]["locked"]["lastModified"] = 0.into()),
+        ("disko: `flake` is false in flake.nix and true in the lock", &|inputs, _| {
+            inputs.get_mut("disko").unwrap().is_data = true;
+        }),
         ("sops-nix: its inputs are", &|inputs, _| inputs.get_mut("sops-nix").unwrap().follows.clear()),
         ("stray is locked and no input", &|_, lock| lock["nodes"]["stray"] = lock["nodes"]["disko"].clone()),
     ];
