@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use hatrack_service::manager::tell;
+use hatrack_service::pages;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::observe::{Activity, Observation, Observer, Outputs};
 use crate::own::{Follower, Own};
 use crate::publish::{Publication, Publisher};
-use crate::serve::{self, View};
+use crate::serve::View;
 use crate::standing::Standing;
 use crate::state::{self, Kept, State, StateFile};
 use crate::supervisor;
@@ -41,7 +43,7 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
 
 async fn until_asked_to_stop(config: Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::open().context("failed to listen for signals")?;
-    let listener = serve::listen(config.listen)
+    let listener = pages::listen(config.listen)
         .await
         .with_context(|| format!("failed to listen on {} (`listen` in the configuration)", config.listen))?;
     let wiring = Wiring::new(config);
@@ -54,10 +56,10 @@ async fn until_asked_to_stop(config: Config) -> anyhow::Result<ExitCode> {
             _ = signals.interrupt.recv() => break,
             Some(()) = signals.reload.recv() => {
                 tracing::info!("asked to look again");
-                supervisor::tell(&[NotifyState::Reloading, monotonic()]);
+                tell(&[NotifyState::Reloading, monotonic()]);
                 wiring.server.reload().await;
                 wiring.nudge.notify_one();
-                supervisor::tell(&[NotifyState::Ready]);
+                tell(&[NotifyState::Ready]);
             }
             Some(task) = tasks.join_next() => {
                 task.context("a task of the agent failed")?;
@@ -65,7 +67,7 @@ async fn until_asked_to_stop(config: Config) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    supervisor::tell(&[NotifyState::Stopping]);
+    tell(&[NotifyState::Stopping]);
     tracing::info!("asked to stop: the ClusterNode and the Lease stay as they are");
     Ok(match view.standing() {
         Standing::Another { .. } => ExitCode::from(ANOTHER_MACHINE),
@@ -122,7 +124,7 @@ impl Wiring {
         tasks.spawn(Follower::new(&self.config, self.own.clone(), Arc::clone(&self.server)).run());
         tasks.spawn(self.lease_keeper().run());
         tasks.spawn(self.publisher().run());
-        tasks.spawn(serve::serve(listener, Arc::clone(view)));
+        tasks.spawn(pages::serve(listener, Arc::clone(view)));
         tasks.spawn(supervisor::report(Arc::clone(view), self.observations.subscribe()));
     }
 

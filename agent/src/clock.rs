@@ -7,16 +7,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+pub use hatrack_service::clock::since_boot;
 use jiff::{SignedDuration, Timestamp};
-use nix::time::{ClockId, clock_gettime};
 
 /// A server's clock may be set, too: an estimate that is off by more than this is dropped. `Date` has whole seconds.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
-
-/// Time since boot, suspend included (`clock_gettime(2)`, `CLOCK_BOOTTIME`).
-pub fn since_boot() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
-}
 
 /// The time as the API server sees it.
 #[derive(Debug, Default)]

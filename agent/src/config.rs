@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 
 use hatrack_api::cluster_node::{Class, Expects, InvalidName, Profile, check_name};
 use hatrack_discover::root::Root;
+pub use hatrack_service::Period;
 use serde::{Deserialize, Serialize};
-
-pub use self::period::Period;
-
-mod period;
 
 /// Where the configuration is looked for when no flag names it.
 pub const DEFAULT_PATH: &str = "/etc/hatrack/agent.toml";

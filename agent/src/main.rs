@@ -36,7 +36,6 @@ mod client;
 mod clock;
 mod config;
 mod lease;
-mod log;
 mod metrics;
 mod observe;
 mod own;
@@ -52,6 +51,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use hatrack_discover::nvidia::probe;
+use hatrack_service::log;
 
 use crate::arguments::{Arguments, Command, Run};
 use crate::config::{Config, ConfigError};

@@ -24,6 +24,11 @@ pub fn hat_role_name(hat: &str, binding_uid: &str) -> String {
     format!("hatrack:hat:{hat}:{binding_uid}")
 }
 
+/// The hat and the UID of the binding that a role of this name is for; `None` for every other role.
+pub fn hat_of_role_name(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix("hatrack:hat:")?.split_once(':')
+}
+
 /// Name of the ClusterRole and the ClusterRoleBinding of a node.
 pub fn node_role_name(node: &str) -> String {
     format!("hatrack:node:{node}")

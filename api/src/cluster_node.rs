@@ -31,6 +31,18 @@ pub mod condition {
     pub const AS_EXPECTED: &str = "AsExpected";
 }
 
+/// Reasons of the condition [`condition::READY`].
+pub mod ready {
+    /// True: the node renews its Lease.
+    pub const LEASE_RENEWED: &str = "LeaseRenewed";
+    /// Unknown: it has not renewed its Lease for as long as a renewal lasts.
+    pub const LEASE_SILENT: &str = "LeaseSilent";
+    /// Unknown: it was silent so long that its hats were given away; it stops them before it renews again.
+    pub const FENCED: &str = "Fenced";
+    /// Unknown: it has never had a Lease.
+    pub const NO_LEASE: &str = "NoLease";
+}
+
 /// Longest name of a ClusterNode, in bytes: `society:node:<name>` has to fit an X.509 common name, which has 64 (RFC 5280, `ub-common-name`).
 pub const MAX_NAME_LENGTH: usize = 51;
 

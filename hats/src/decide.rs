@@ -26,13 +26,6 @@ use crate::throttles::{Held, Limits, Request, Rule, Rules, admit};
 use crate::world::{World, status_of};
 use crate::{quorum, succession, supervision};
 
-/// Seconds that a lost device has to come back.
-pub const DEVICE_GRACE_SECONDS: u64 = 60;
-/// Seconds that a node needs at most to stop a hat.
-pub const STOP_SECONDS: u64 = 30;
-/// Seconds between two texts of a held request.
-pub const TEXT_SECONDS: u64 = 60;
-
 /// Passes after which a decision ends even if more follows; what is left is decided by the next.
 const MAX_PASSES: usize = 32;
 
@@ -126,7 +119,8 @@ struct Decision {
 
 impl Decision {
     fn pass(&mut self) {
-        let live: Vec<Uid> = self.world.queue.iter().map(|(_, uid)| uid.clone()).collect();
+        let queue = self.world.queue.iter().map(|(_, uid)| uid);
+        let live: Vec<Uid> = queue.filter(|uid| !self.world.is_set_aside(uid)).cloned().collect();
         for uid in &live {
             self.finish_recorded(uid);
         }

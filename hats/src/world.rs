@@ -23,9 +23,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::action::{Action, Uid};
 use crate::authority::{Grant, Scope};
+use crate::periods::Periods;
 use crate::placement::shelves::Shelves;
 use crate::requirements::Judge;
-pub use node::{GPU_ALLOCATOR_LABEL, LEASE_SECONDS, NodeView, Sight};
+pub use node::{GPU_ALLOCATOR_LABEL, NodeView, Sight};
 pub(crate) use records::cause;
 pub use records::{Stay, Tally};
 
@@ -56,53 +57,69 @@ pub struct World {
     pub(crate) ended: OrdSet<Uid>,
     /// When the text of a held request was last written (steady clock).
     pub(crate) spoken: OrdMap<Uid, Duration>,
+    /// Bindings that cannot be written at present.
+    set_aside: OrdSet<Uid>,
+    pub(crate) periods: Periods,
     gone: (OrdSet<Uid>, Vector<Uid>),
 }
 
 impl World {
-    /// A hat was added or changed.
-    pub fn observe_hat(&mut self, hat: Hat) {
+    /// A world of which nothing is known yet, in which machines have so much time.
+    pub fn new(periods: Periods) -> Self {
+        Self { periods, ..Self::default() }
+    }
+
+    /// A hat was added or changed. Says, as all of these do, whether that was news to a decision.
+    pub fn observe_hat(&mut self, hat: Hat) -> bool {
         let name = name_of(&hat.metadata);
-        if self.hats.get(&name).is_none_or(|known| is_newer(&known.metadata, &hat.metadata)) {
+        let news = self.hats.get(&name).is_none_or(|known| is_newer(&known.metadata, &hat.metadata));
+        if news {
             self.hats.insert(name, Arc::new(hat));
         }
+        news
     }
 
     /// A hat is gone.
-    pub fn forget_hat(&mut self, name: &str) {
-        self.hats.remove(name);
+    pub fn forget_hat(&mut self, name: &str) -> bool {
+        self.hats.remove(name).is_some()
     }
 
     /// The policy was added or changed. Only the one named `default` counts.
-    pub fn observe_policy(&mut self, policy: HatPolicy) {
+    pub fn observe_policy(&mut self, policy: HatPolicy) -> bool {
         let known = self.policy.as_ref();
-        if name_of(&policy.metadata) == hat_policy::NAME
-            && known.is_none_or(|known| is_newer(&known.metadata, &policy.metadata))
-        {
+        let news = name_of(&policy.metadata) == hat_policy::NAME
+            && known.is_none_or(|known| is_newer(&known.metadata, &policy.metadata));
+        if news {
             self.policy = Some(Arc::new(policy));
         }
+        news
     }
 
     /// The policy is gone: requests are held, and what is worn goes on to its end.
-    pub fn forget_policy(&mut self) {
-        self.policy = None;
+    pub fn forget_policy(&mut self) -> bool {
+        self.policy.take().is_some()
     }
 
     /// A binding was added or changed. One without a UID was never accepted by an API server and is ignored.
-    pub fn observe_binding(&mut self, binding: HatBinding, steady: Duration) {
-        let Some(uid) = binding.metadata.uid.clone() else { return };
+    pub fn observe_binding(&mut self, binding: HatBinding, steady: Duration) -> bool {
+        let Some(uid) = binding.metadata.uid.clone() else { return false };
         let known = self.bindings.get(&uid);
-        if !self.gone.0.contains(&uid) && known.is_none_or(|known| is_newer(&known.metadata, &binding.metadata)) {
+        let news =
+            !self.gone.0.contains(&uid) && known.is_none_or(|known| is_newer(&known.metadata, &binding.metadata));
+        if news {
             self.put_binding(uid, binding, steady);
         }
+        news
     }
 
     /// A binding is gone.
-    pub fn forget_binding(&mut self, uid: &str) {
-        if let Some(binding) = self.bindings.remove(uid) {
-            self.unindex(uid, &binding);
+    pub fn forget_binding(&mut self, uid: &str) -> bool {
+        let known = self.bindings.remove(uid);
+        if let Some(binding) = &known {
+            self.unindex(uid, binding);
         }
         self.spoken.remove(uid);
+        self.set_aside.remove(uid);
         if self.gone.0.insert(uid.to_owned()).is_none() {
             self.gone.1.push_back(uid.to_owned());
         }
@@ -111,57 +128,80 @@ impl World {
                 self.gone.0.remove(&oldest);
             }
         }
+        known.is_some()
+    }
+
+    /// The API server refuses what is to be written of a binding: it stays as it is, in nobody's way, until it is taken up again.
+    pub fn set_aside(&mut self, uid: &str) {
+        self.set_aside.insert(uid.to_owned());
+    }
+
+    /// A binding that was set aside is decided upon again.
+    pub fn take_up(&mut self, uid: &str) {
+        self.set_aside.remove(uid);
+    }
+
+    pub(crate) fn is_set_aside(&self, uid: &str) -> bool {
+        self.set_aside.contains(uid)
     }
 
     /// A record was written.
-    pub fn observe_swap(&mut self, swap: HatSwap) {
-        self.records.insert(Arc::new(swap));
+    pub fn observe_swap(&mut self, swap: HatSwap) -> bool {
+        self.records.insert(Arc::new(swap))
     }
 
     /// A record was collected.
-    pub fn forget_swap(&mut self, name: &str) {
-        self.records.remove(name);
+    pub fn forget_swap(&mut self, name: &str) -> bool {
+        self.records.remove(name)
     }
 
     /// A node was added or changed, at this time of the steady clock.
-    pub fn observe_node(&mut self, node: ClusterNode, steady: Duration) {
+    pub fn observe_node(&mut self, node: ClusterNode, steady: Duration) -> bool {
         let name = name_of(&node.metadata);
         let view = match self.nodes.get(&name) {
             Some(known) if !known.is_registered() || is_newer(&known.node.metadata, &node.metadata) => {
                 known.with_node(node, &self.judge, steady)
             }
-            Some(_) => return,
+            Some(_) => return false,
             None => NodeView::new(node, &self.judge, steady),
         };
         self.put_node(name, view);
+        true
     }
 
     /// A ClusterNode is gone. What is worn there goes on until its Lease is silent: the machine may well be alive.
-    pub fn forget_node(&mut self, name: &str) {
-        if let Some(view) = self.nodes.get(name) {
-            let view = view.unregistered(&self.judge);
-            self.put_node(name.to_owned(), view);
-        }
+    pub fn forget_node(&mut self, name: &str) -> bool {
+        let Some(view) = self.nodes.get(name).filter(|view| view.is_registered()) else { return false };
+        let view = view.unregistered(&self.judge);
+        self.put_node(name.to_owned(), view);
+        true
     }
 
-    /// A node's Lease was added or changed, at this time of the steady clock.
-    pub fn observe_lease(&mut self, lease: &Lease, steady: Duration) {
+    /// A node's Lease was added or changed, at this time of the steady clock. That a node which renewed it before does so again is no
+    /// news.
+    pub fn observe_lease(&mut self, lease: &Lease, steady: Duration) -> bool {
         let name = name_of(&lease.metadata);
-        let view = match self.nodes.get(&name) {
+        let known = self.nodes.get(&name).cloned();
+        let view = match &known {
             Some(known) => known.with_lease(lease, steady),
-            None => NodeView::awaited(&name, &self.judge, steady).with_lease(lease, steady),
+            None => NodeView::awaited(&name, &self.judge, steady).lasting(self.periods.lease).with_lease(lease, steady),
         };
+        let news = known.is_none_or(|known| known.standing(steady) != view.standing(steady));
         self.put_node(name, view);
+        news
     }
 
     /// Role and RoleBinding of a wearer exist.
-    pub fn observe_grant(&mut self, grant: Grant) {
-        self.grants.insert((grant.binding.clone(), grant.scope.clone()), Arc::new(grant));
+    pub fn observe_grant(&mut self, grant: Grant) -> bool {
+        let key = (grant.binding.clone(), grant.scope.clone());
+        let news = self.grants.get(&key).is_none_or(|known| **known != grant);
+        self.grants.insert(key, Arc::new(grant));
+        news
     }
 
     /// They are gone.
-    pub fn forget_grant(&mut self, binding: &str, scope: &Scope) {
-        self.grants.remove(&(binding.to_owned(), scope.clone()));
+    pub fn forget_grant(&mut self, binding: &str, scope: &Scope) -> bool {
+        self.grants.remove(&(binding.to_owned(), scope.clone())).is_some()
     }
 
     /// What an action makes of the world once it is done.
@@ -170,7 +210,9 @@ impl World {
             Action::Finalize { binding } => self.change_binding(binding, steady, |object| {
                 object.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
             }),
-            Action::Record(swap) => self.observe_swap((**swap).clone()),
+            Action::Record(swap) => {
+                self.observe_swap((**swap).clone());
+            }
             Action::SetStatus { binding, status } => {
                 self.spoken.insert(binding.clone(), steady);
                 self.change_binding(binding, steady, |object| object.status = Some((**status).clone()));
@@ -179,8 +221,12 @@ impl World {
             Action::Delete { binding } => self.delete(binding, steady),
             Action::Fence { node, transitions } => self.change_node(node, |view| view.fenced_at(*transitions)),
             Action::Assign { node, hats } => self.change_node(node, |view| view.with_hats(hats.clone())),
-            Action::Grant(grant) => self.observe_grant((**grant).clone()),
-            Action::Withdraw { binding, scope } => self.forget_grant(binding, scope),
+            Action::Grant(grant) => {
+                self.observe_grant((**grant).clone());
+            }
+            Action::Withdraw { binding, scope } => {
+                self.forget_grant(binding, scope);
+            }
             Action::SetHatStatus { hat, status } => {
                 if let Some(known) = self.hats.get_mut(hat) {
                     Arc::make_mut(known).status = Some((**status).clone());
@@ -191,7 +237,9 @@ impl World {
                     Arc::make_mut(policy).status = Some((**status).clone());
                 }
             }
-            Action::Collect { swap } => self.forget_swap(swap),
+            Action::Collect { swap } => {
+                self.forget_swap(swap);
+            }
         }
     }
 
@@ -242,7 +290,7 @@ impl World {
         if let Some(before) = self.nodes.get(&name) {
             self.shelves.take(&name, before);
         }
-        let view = view.with_load(self.held_devices(&name));
+        let view = view.lasting(self.periods.lease).with_load(self.held_devices(&name));
         self.shelves.put(&name, &view);
         if view.hats().is_empty() {
             self.assigned.remove(&name);
@@ -315,6 +363,16 @@ impl World {
         self.hats.get(name).map(AsRef::as_ref)
     }
 
+    /// Every hat.
+    pub fn hats(&self) -> impl Iterator<Item = &Hat> {
+        self.hats.values().map(AsRef::as_ref)
+    }
+
+    /// The policy, if there is one.
+    pub fn policy(&self) -> Option<&HatPolicy> {
+        self.policy.as_deref()
+    }
+
     /// A binding by its UID.
     pub fn binding(&self, uid: &str) -> Option<&HatBinding> {
         self.bindings.get(uid).map(AsRef::as_ref)
@@ -333,6 +391,16 @@ impl World {
     /// A node by its name.
     pub fn node(&self, name: &str) -> Option<&NodeView> {
         self.nodes.get(name).map(AsRef::as_ref)
+    }
+
+    /// Every node, by name: also those of which only the Lease is known.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, &NodeView)> {
+        self.nodes.iter().map(|(name, node)| (name.as_str(), node.as_ref()))
+    }
+
+    /// Every record, by name.
+    pub fn swaps(&self) -> impl Iterator<Item = (&str, &HatSwap)> {
+        self.records.all()
     }
 
     /// Every grant that is known to exist.

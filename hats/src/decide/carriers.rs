@@ -10,7 +10,7 @@ use hatrack_api::cluster_node::HatAssignment;
 use hatrack_api::hat_binding::HatBinding;
 use hatrack_api::hat_policy::throttle as default;
 
-use super::{DEVICE_GRACE_SECONDS, Decision, STOP_SECONDS};
+use super::Decision;
 use crate::action::{Action, Uid};
 use crate::lifecycle::Cause;
 use crate::throttles::Rule;
@@ -27,7 +27,7 @@ impl Decision {
     fn patience(&self, node: &NodeView) -> Duration {
         let stamped = node.hats().iter().filter_map(|hat| hat.grace_seconds).max();
         let grace = u64::try_from(stamped.unwrap_or_else(|| self.grace())).unwrap_or(0);
-        Duration::from_secs(grace + STOP_SECONDS + grace.div_ceil(100))
+        Duration::from_secs(grace + grace.div_ceil(100)).saturating_add(self.world.periods.stop)
     }
 
     pub(super) fn fence_silent_nodes(&mut self) {
@@ -57,11 +57,11 @@ impl Decision {
         if !node.is_registered() || !node.is_ready(self.now.steady) {
             return None;
         }
-        let grace = Duration::from_secs(DEVICE_GRACE_SECONDS);
+        let grace = self.world.periods.device_grace;
         let lost = status.devices.iter().filter_map(|device| Some((device, node.lost_since(device)?)));
         let (device, since) = lost.min_by_key(|(_, since)| *since)?;
         let left = grace.saturating_sub(self.now.steady.saturating_sub(since));
-        let message = format!("{device} on node {name} is gone or unusable for {DEVICE_GRACE_SECONDS} s");
+        let message = format!("{device} on node {name} is gone or unusable for {} s", grace.as_secs());
         if left == Duration::ZERO {
             return Some((Cause::DeviceLost, message));
         }

@@ -117,7 +117,8 @@ impl Decision {
     /// Ended bindings: those that were deleted go, the others when their time to be looked at is over.
     fn let_go(&mut self) {
         let ttl = self.world.policy.as_ref().and_then(|policy| policy.spec.ttl_seconds_after_end);
-        let ended: Vec<Uid> = self.world.ended.iter().cloned().collect();
+        let ended = self.world.ended.iter().filter(|uid| !self.world.is_set_aside(uid));
+        let ended: Vec<Uid> = ended.cloned().collect();
         for uid in ended {
             let Some(binding) = self.world.binding(&uid) else { continue };
             let finalized = is_finalized(binding);

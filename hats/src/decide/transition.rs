@@ -4,9 +4,8 @@ use hatrack_api::hat_binding::{HatBinding, HatBindingStatus, Phase, condition};
 use hatrack_api::hat_swap::{BindingRef, HatSwapSpec, PreviousWearer, SwapEvent, SwapWearer};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::time::Duration;
 
-use super::{Admission, Decision, TEXT_SECONDS};
+use super::{Admission, Decision};
 use crate::action::{Action, Uid, record, record_name};
 use crate::authority::effective;
 use crate::lifecycle::{Cause, complete, next, outcome_of, set_condition};
@@ -139,7 +138,7 @@ impl Decision {
         status
     }
 
-    /// Writes what is true of a binding without a transition. A new text alone waits until the last is a minute old.
+    /// Writes what is true of a binding without a transition. A new text alone waits until the last has stood for [`crate::Periods::text`].
     pub(super) fn refresh(&mut self, uid: &Uid, binding: &HatBinding, held: Option<&Held>) {
         let known = status_of(binding);
         let mut status = self.dressed(binding, known.clone());
@@ -164,10 +163,10 @@ impl Decision {
         if binding.status.as_ref() == Some(&status) {
             return;
         }
-        let minute = Duration::from_secs(TEXT_SECONDS);
+        let pause = self.world.periods.text;
         let spoken = self.world.spoken.get(uid).map(|at| self.now.steady.saturating_sub(*at));
-        match spoken.filter(|age| *age < minute && binding.status.is_some() && is_text_alone(known, &status)) {
-            Some(age) => self.wake_after(minute.saturating_sub(age)),
+        match spoken.filter(|age| *age < pause && binding.status.is_some() && is_text_alone(known, &status)) {
+            Some(age) => self.wake_after(pause.saturating_sub(age)),
             None => self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) }),
         }
     }

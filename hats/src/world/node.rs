@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hatrack_api::ClusterNode;
-use hatrack_api::cluster_node::{Class, ClusterNodeSpec, Device, DeviceClass, HatAssignment, WornHat, WornState};
+use hatrack_api::cluster_node::{
+    Class, ClusterNodeSpec, Device, DeviceClass, HatAssignment, WornHat, WornState, condition, ready,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::action::Uid;
+use crate::lifecycle::condition_of;
+use crate::periods::Periods;
 use crate::requirements::{Judge, Kind};
-
-/// Seconds after which a silent node is no longer Ready: the duration of its Lease.
-pub const LEASE_SECONDS: u64 = 40;
 
 /// Label of a ClusterNode that says who hands out its GPUs: `hats`, or anything else, of which `device-plugin` is what
 /// `hatrack.gpu.allocator` knows. Absent: `hats`.
@@ -33,6 +34,8 @@ pub struct Sight {
     pub transitions: i32,
     /// Whether the node was fenced and has not renewed since.
     pub fenced: bool,
+    /// Whether it was seen renewed, and not only seen: a Lease may have been silent for long when it is met.
+    is_fresh: bool,
 }
 
 /// One machine.
@@ -42,6 +45,10 @@ pub struct NodeView {
     pub node: ClusterNode,
     /// Its Lease; `None` before it was ever seen.
     pub lease: Option<Sight>,
+    /// Hardware id of another machine that renews the Lease of this name.
+    pub rival: Option<String>,
+    /// How long a renewal lasts.
+    lasts: Duration,
     /// Its kind, for verdicts.
     pub(crate) kind: Kind,
     /// Kinds of its devices, in the order of `status.devices`.
@@ -67,6 +74,8 @@ impl NodeView {
             lost: BTreeMap::new(),
             known: BTreeSet::new(),
             lease: None,
+            rival: None,
+            lasts: Periods::default().lease,
             registered: true,
             first_seen: steady,
             load: BTreeMap::new(),
@@ -114,7 +123,7 @@ impl NodeView {
     pub(super) fn unregistered(&self, judge: &Judge) -> Self {
         let name = self.name();
         let awaited = Self::awaited(&name, judge, self.first_seen);
-        Self { lease: self.lease.clone(), load: self.load.clone(), ..awaited }.counted()
+        Self { lease: self.lease.clone(), load: self.load.clone(), lasts: self.lasts, ..awaited }.counted()
     }
 
     /// A renewal by another machine than the pinned one is none.
@@ -122,8 +131,9 @@ impl NodeView {
         let spec = lease.spec.clone().unwrap_or_default();
         let pinned = self.node.spec.hardware_id.as_deref().unwrap_or_default();
         if !pinned.is_empty() && spec.holder_identity.as_deref().is_some_and(|holder| holder != pinned) {
-            return self.clone();
+            return Self { rival: spec.holder_identity, ..self.clone() };
         }
+        let is_first = self.lease.is_none();
         let known = self.lease.clone().unwrap_or_else(|| Sight { renewed: steady, ..Sight::default() });
         let version = lease.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
         if version.is_some() && version < known.version {
@@ -133,11 +143,11 @@ impl NodeView {
         let renew_time = spec.renew_time.map(|time| time.0);
         let is_renewed = renew_time.is_some() && renew_time != known.renew_time;
         let sight = if is_renewed {
-            Sight { renewed: steady, renew_time, version, transitions, fenced: false }
+            Sight { renewed: steady, renew_time, version, transitions, fenced: false, is_fresh: !is_first }
         } else {
             Sight { version, transitions, ..known }
         };
-        Self { lease: Some(sight), ..self.clone() }
+        Self { lease: Some(sight), rival: None, ..self.clone() }
     }
 
     pub(super) fn fenced_at(&self, transitions: i32) -> Self {
@@ -149,6 +159,10 @@ impl NodeView {
         let mut view = self.clone();
         view.node.status.get_or_insert_default().hats = Some(hats);
         view.counted()
+    }
+
+    pub(super) fn lasting(self, lasts: Duration) -> Self {
+        Self { lasts, ..self }
     }
 
     pub(super) fn with_load(self, load: BTreeMap<Uid, Vec<String>>) -> Self {
@@ -239,10 +253,29 @@ impl NodeView {
         self.silence(steady).unwrap_or_else(|| steady.saturating_sub(self.first_seen))
     }
 
-    /// Whether it renews its Lease.
+    /// Whether it renews its Lease. A Lease that was only met says that for a while as well, unless the last operator had seen it
+    /// silent.
     pub fn is_ready(&self, steady: Duration) -> bool {
-        self.lease.as_ref().is_some_and(|sight| !sight.fenced)
-            && self.silence(steady).is_some_and(|silence| silence < Duration::from_secs(LEASE_SECONDS))
+        self.lease.as_ref().is_some_and(|sight| !sight.fenced && (sight.is_fresh || !self.was_lost()))
+            && self.silence(steady).is_some_and(|silence| silence < self.lasts)
+    }
+
+    /// Whether the ClusterNode says that the node was silent.
+    fn was_lost(&self) -> bool {
+        let conditions = self.node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let reason = condition_of(conditions, condition::READY).map(|ready| ready.reason.as_str());
+        reason.is_some_and(|reason| [ready::LEASE_SILENT, ready::FENCED].contains(&reason))
+    }
+
+    /// When it stops being Ready if it stays silent, on the steady clock; `None` if it was never seen to have a Lease.
+    pub fn ready_until(&self) -> Option<Duration> {
+        self.lease.as_ref().map(|sight| sight.renewed.saturating_add(self.lasts))
+    }
+
+    /// What a decision asks of the Lease.
+    pub(super) fn standing(&self, steady: Duration) -> (bool, bool, i32, Option<&str>) {
+        let transitions = self.lease.as_ref().map_or(0, |sight| sight.transitions);
+        (self.is_ready(steady), self.is_fenced(), transitions, self.rival.as_deref())
     }
 
     /// Whether it was fenced and has not come back.

@@ -84,10 +84,11 @@ pub(crate) fn cause(record: &HatSwapSpec) -> Option<Cause> {
 }
 
 impl Records {
-    pub fn insert(&mut self, swap: Arc<HatSwap>) {
+    /// Whether it was not there yet.
+    pub fn insert(&mut self, swap: Arc<HatSwap>) -> bool {
         let name = super::name_of(&swap.metadata);
         if self.by_name.contains_key(&name) {
-            return;
+            return false;
         }
         let entry = (swap.spec.occurred_at.0, name.clone());
         self.by_time.insert(entry.clone());
@@ -95,10 +96,12 @@ impl Records {
         self.of_hat.entry(swap.spec.hat.clone()).or_default().insert(entry);
         self.tallies.entry(swap.spec.hat.clone()).or_default().count(&swap.spec, 1);
         self.by_name.insert(name, swap);
+        true
     }
 
-    pub fn remove(&mut self, name: &str) {
-        let Some(swap) = self.by_name.remove(name) else { return };
+    /// Whether it was there.
+    pub fn remove(&mut self, name: &str) -> bool {
+        let Some(swap) = self.by_name.remove(name) else { return false };
         let entry = (swap.spec.occurred_at.0, name.to_owned());
         self.by_time.remove(&entry);
         for (index, key) in [(&mut self.of_wearer, &swap.spec.wearer.spiffe_id), (&mut self.of_hat, &swap.spec.hat)] {
@@ -112,6 +115,11 @@ impl Records {
         if let Some(tally) = self.tallies.get_mut(&swap.spec.hat) {
             tally.count(&swap.spec, -1);
         }
+        true
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = (&str, &HatSwap)> {
+        self.by_name.iter().map(|(name, swap)| (name.as_str(), swap.as_ref()))
     }
 
     pub fn get(&self, name: &str) -> Option<&HatSwap> {

@@ -189,5 +189,5 @@ fn observe(world: &mut World, event: Event, cluster: &Cluster) {
         Event::Lease(lease) => world.observe_lease(&lease, steady),
         Event::Grant(grant) => world.observe_grant(*grant),
         Event::GrantGone(binding, scope) => world.forget_grant(&binding, &scope),
-    }
+    };
 }

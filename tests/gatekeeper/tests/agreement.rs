@@ -25,7 +25,7 @@ fn observe(world: &mut World, object: &Value) {
         "HatSwap" => world.observe_swap(parsed(object)),
         "HatBinding" => world.observe_binding(parsed(object), Duration::ZERO),
         other => panic!("a {other} in the table"),
-    }
+    };
 }
 
 fn world(case: &Case, keep: impl Fn(&Value) -> bool) -> World {

@@ -7,6 +7,7 @@
 //!   and read the API server's audit log.
 //! * [`FaultProxy`]: between a client and the API server; it refuses, cuts, stalls, delays, answers
 //!   by itself, lets watches go stale, and records every request.
+//! * [`Program`]: a program of hatrack as it is installed: its log, its pages, its end.
 //!
 //! Nothing is left behind by a test process that panics or is killed (`keeper.sh`).
 
@@ -23,6 +24,7 @@ mod kubeconfig;
 mod logs;
 mod manifests;
 mod ports;
+mod program;
 mod servers;
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,6 +37,7 @@ pub use control_plane::{ControlPlane, PrivateControlPlane};
 pub use error::{Error, Result};
 pub use fault_proxy::{FaultProxy, Matcher, Recorded, Response};
 pub use manifests::load as manifests;
+pub use program::{PATIENCE, Program, soon};
 pub use servers::{Options, Server};
 
 /// A name that no other test has, in this process, another or an earlier run: `<prefix>-` and at

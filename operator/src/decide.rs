@@ -1,0 +1,271 @@
+//! The loop: decide, act, look again.
+//!
+//! * In: the world, the time, whether the fence holds. Out: writes; [`Progress`].
+//!
+//! A decision is asked for when there is news, when something becomes due, and when the wall clock was set. Its actions are carried out one
+//! after the other. When one fails, the rest is dropped: what it was about is read anew where the answer says that the world is
+//! another one, and the decision is asked again, after a while if need be.
+//!
+//! **What the API server refuses for good** (a namespace that is not there, a webhook of others) must not stand in the way of everything that
+//! comes after it in the plan. A binding that cannot be written is set aside for a while and stays as it is. Authority that cannot be
+//! given, and what nothing else depends on, is left out for a while.
+
+mod act;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hatrack_hats::{Action, Moment, Plan, decide};
+use hatrack_service::clock::since_boot;
+use hatrack_service::log::{Trouble, chain};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use self::act::{Actor, Done, Setback};
+use crate::canary::Canary;
+use crate::clock::{Alarm, now};
+use crate::config::{Config, jittered};
+use crate::leader::Leadership;
+use crate::metrics::Decisions;
+use crate::observe::{Observed, Seen};
+use crate::operator::Shared;
+
+/// What became of the last decision.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Why it was not carried out, if it was not.
+    pub failure: Option<String>,
+}
+
+/// Times in a row that the world may have changed before it is waited for: somebody may write faster than it is read.
+const OVERTAKEN_AT_ONCE: u32 = 3;
+
+/// Decides and acts while this operator leads.
+pub struct Decider {
+    observed: Observed,
+    changes: watch::Receiver<Seen>,
+    leadership: Leadership,
+    canary: watch::Receiver<Canary>,
+    progress: watch::Sender<Progress>,
+    decisions: Decisions,
+    actor: Actor,
+    alarm: Alarm,
+    pause: Pause,
+    /// What was refused, by what it was about, and until when it is left alone.
+    refused: BTreeMap<Subject, Duration>,
+    set_aside: Duration,
+    trouble: Trouble,
+}
+
+/// What an action is about, where it can be left alone without harm to others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Binding(String),
+    Grant(String, hatrack_hats::authority::Scope),
+    Hat(String),
+    Policy,
+    Record(String),
+}
+
+/// What became of a plan.
+enum Outcome {
+    /// Everything was done that could be.
+    Done(Plan),
+    /// The world is another one: decide again.
+    Overtaken,
+    /// This operator does not lead any more.
+    Deposed,
+}
+
+impl Decider {
+    /// Nothing has been decided yet. It fails when the alarm cannot be set.
+    pub fn new(shared: &Shared) -> std::io::Result<Self> {
+        let config: &Config = &shared.config;
+        Ok(Self {
+            observed: shared.observed.clone(),
+            changes: shared.observed.subscribe(),
+            leadership: shared.leadership.clone(),
+            canary: shared.canary.clone(),
+            progress: shared.progress.clone(),
+            decisions: shared.metrics.decisions.clone(),
+            actor: Actor::new(shared),
+            alarm: Alarm::new()?,
+            pause: Pause::new(config),
+            refused: BTreeMap::new(),
+            set_aside: config.requests.set_aside.get(),
+            trouble: Trouble::default(),
+        })
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(mut self) {
+        let mut overtaken = 0;
+        loop {
+            if self.changes.wait_for(Seen::is_complete).await.is_err() {
+                return;
+            }
+            self.take_up();
+            self.canary.mark_unchanged();
+            let decided = self.changes.borrow_and_update().news;
+            match self.turn().await {
+                Ok(Outcome::Done(plan)) => {
+                    overtaken = 0;
+                    self.went_well();
+                    if plan.actions.is_empty() {
+                        self.wait(decided, plan.wake_at).await;
+                    }
+                }
+                Ok(Outcome::Overtaken) if overtaken < OVERTAKEN_AT_ONCE => overtaken += 1,
+                Ok(Outcome::Overtaken) => sleep(self.pause.next()).await,
+                Ok(Outcome::Deposed) => return std::future::pending().await,
+                Err(failure) => {
+                    self.trouble.log("a decision was not carried out", &*failure, None);
+                    self.progress.send_replace(Progress { failure: Some(chain(&*failure)) });
+                    sleep(self.pause.next()).await;
+                }
+            }
+        }
+    }
+
+    fn went_well(&mut self) {
+        self.pause.reset();
+        self.trouble.log_end("decisions are carried out again");
+        self.progress.send_if_modified(|progress| progress.failure.take().is_some());
+    }
+
+    /// What was left alone for long enough is tried again.
+    fn take_up(&mut self) {
+        let now = since_boot();
+        let over: Vec<Subject> =
+            self.refused.iter().filter(|(_, until)| **until <= now).map(|(subject, _)| subject.clone()).collect();
+        for subject in over {
+            self.refused.remove(&subject);
+            if let Subject::Binding(uid) = &subject {
+                self.observed.did(|seen| seen.world.take_up(uid));
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
+        let (world, now) = (self.observed.world(), now());
+        let began = since_boot();
+        let plan = spawn_blocking(move || decide(&world, now)).await?;
+        self.decisions.decided(since_boot().saturating_sub(began));
+        let mut left = Plan { actions: vec![], wake_at: plan.wake_at };
+        for action in plan.actions {
+            if !self.leadership.holds() {
+                return Ok(Outcome::Deposed);
+            }
+            let subject = subject(&action);
+            if subject.as_ref().is_some_and(|subject| self.refused.contains_key(subject)) {
+                continue;
+            }
+            let done = self.actor.act(&action).await;
+            self.decisions.acted(act::name(&action), outcome(&done));
+            match done {
+                Ok(Done::Done) => left.actions.push(action),
+                Ok(Done::Withheld) => {}
+                Err(Setback::Overtaken) => return Ok(Outcome::Overtaken),
+                Err(Setback::Refused(failure)) => match subject {
+                    Some(subject) => {
+                        let what = format!("refused: {}", act::name(&action));
+                        tracing::warn!(error = chain(&failure), ?subject, hint = failure.hint(), "{what}");
+                        let is_binding = self.leave_alone(subject);
+                        if is_binding {
+                            return Ok(Outcome::Overtaken);
+                        }
+                    }
+                    None => return Err(Box::new(failure)),
+                },
+                Err(Setback::Failed(failure)) => return Err(Box::new(failure)),
+            }
+        }
+        Ok(Outcome::Done(left))
+    }
+
+    /// Leaves a subject alone for a while. Says whether decisions have to be made without it.
+    fn leave_alone(&mut self, subject: Subject) -> bool {
+        let is_binding = if let Subject::Binding(uid) = &subject {
+            self.observed.did(|seen| seen.world.set_aside(uid));
+            true
+        } else {
+            false
+        };
+        self.refused.insert(subject, since_boot().saturating_add(self.set_aside));
+        is_binding
+    }
+
+    /// Waits for something to decide.
+    async fn wait(&mut self, decided: u64, wake_at: Option<Moment>) {
+        let refused = self.refused.values().min().map(|until| until.saturating_sub(since_boot()));
+        let retry = async {
+            match refused {
+                Some(left) => sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        let news = async { drop(self.changes.wait_for(|seen| seen.news != decided).await) };
+        tokio::select! {
+            () = news => {}
+            _ = self.canary.changed() => {}
+            rang = self.alarm.ring(wake_at.map(|moment| moment.wall)) => {
+                if let Err(error) = rang {
+                    tracing::warn!(%error, "the alarm on the wall clock failed");
+                    sleep(self.pause.next()).await;
+                }
+            }
+            () = retry => {}
+        }
+    }
+}
+
+/// `None`: others depend on it, so that it cannot be left out.
+fn subject(action: &Action) -> Option<Subject> {
+    match action {
+        Action::Finalize { binding }
+        | Action::SetStatus { binding, .. }
+        | Action::Unfinalize { binding }
+        | Action::Delete { binding } => Some(Subject::Binding(binding.clone())),
+        Action::Record(swap) => swap.spec.binding_ref.as_ref().map(|binding| Subject::Binding(binding.uid.clone())),
+        Action::Grant(grant) => Some(Subject::Grant(grant.binding.clone(), grant.scope.clone())),
+        Action::SetHatStatus { hat, .. } => Some(Subject::Hat(hat.clone())),
+        Action::SetPolicyStatus { .. } => Some(Subject::Policy),
+        Action::Collect { swap } => Some(Subject::Record(swap.clone())),
+        Action::Fence { .. } | Action::Assign { .. } | Action::Withdraw { .. } => None,
+    }
+}
+
+fn outcome(done: &Result<Done, Setback>) -> &'static str {
+    match done {
+        Ok(Done::Done) => "done",
+        Ok(Done::Withheld) => "withheld",
+        Err(Setback::Overtaken) => "overtaken",
+        Err(Setback::Refused(_)) => "refused",
+        Err(Setback::Failed(_)) => "failed",
+    }
+}
+
+/// Waiting that doubles with each failure, up to a limit.
+struct Pause {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl Pause {
+    fn new(config: &Config) -> Self {
+        let (min, max) = (config.backoff.min.get(), config.backoff.max.get());
+        Self { min, max, next: min }
+    }
+
+    fn next(&mut self) -> Duration {
+        let next = self.next;
+        self.next = (next * 2).min(self.max);
+        jittered(next)
+    }
+
+    fn reset(&mut self) {
+        self.next = self.min;
+    }
+}

@@ -1,0 +1,158 @@
+//! What can come of a request, classified in this one place.
+
+use std::time::Duration;
+
+use kube::core::Status;
+
+/// Why a request did not do what it was for.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No answer, or none that can be understood.
+    #[error("the API server did not answer")]
+    Unanswered(#[source] kube::Error),
+    /// No answer in time.
+    #[error("the API server did not answer within {0:?}")]
+    Timeout(Duration),
+    /// The API server's refusal.
+    #[error("{}", said(.0))]
+    Refused(Box<Status>),
+}
+
+/// What a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// There was no answer.
+    Unanswered,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 404: the object, or what it belongs into, is absent.
+    NotFound,
+    /// 409: there is one already.
+    AlreadyExists,
+    /// 409: somebody changed the object since it was read.
+    Outdated,
+    /// 410.
+    Gone,
+    /// 400, 422: the object is not what the schema or a policy allows.
+    Invalid,
+    /// 429.
+    Busy,
+    /// Everything else.
+    Server,
+}
+
+impl Kind {
+    /// The word for metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unanswered => "unanswered",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Outdated => "outdated",
+            Self::Gone => "gone",
+            Self::Invalid => "invalid",
+            Self::Busy => "busy",
+            Self::Server => "server_error",
+        }
+    }
+
+    /// By the status of an answer whose text is not read.
+    pub const fn of_code(code: u16) -> Self {
+        match code {
+            400 | 422 => Self::Invalid,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::NotFound,
+            409 => Self::Outdated,
+            410 => Self::Gone,
+            429 => Self::Busy,
+            _ => Self::Server,
+        }
+    }
+}
+
+impl Failure {
+    /// What it is about.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Unanswered(_) | Self::Timeout(_) => Kind::Unanswered,
+            Self::Refused(status) if status.is_already_exists() => Kind::AlreadyExists,
+            Self::Refused(status) => Kind::of_code(status.code),
+        }
+    }
+
+    /// Whether the same request will be refused again until somebody changes something.
+    pub fn is_final(&self) -> bool {
+        matches!(self.kind(), Kind::Forbidden | Kind::Invalid | Kind::NotFound)
+    }
+
+    /// The API server's words, if it refused.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Refused(status) => &status.message,
+            Self::Unanswered(_) | Self::Timeout(_) => "",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self.kind() {
+            Kind::Unauthorized => Some("renew the operator's certificate or kubeconfig"),
+            Kind::Forbidden => Some("apply k8s/rbac/operator.yaml; if a policy refused, its message says why"),
+            Kind::NotFound => Some("apply k8s/crds, or create the namespace that is named"),
+            Kind::Unanswered => Some("see whether the API server runs and api.kubeconfig names it"),
+            Kind::AlreadyExists | Kind::Outdated | Kind::Gone | Kind::Invalid | Kind::Busy | Kind::Server => None,
+        }
+    }
+}
+
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Refused(status),
+            other => Self::Unanswered(other),
+        }
+    }
+}
+
+fn said(status: &Status) -> String {
+    if status.message.is_empty() { format!("the API server answered {}", status.code) } else { status.message.clone() }
+}
+
+/// Waits for an answer for this long.
+pub async fn within<T>(limit: Duration, request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, request).await {
+        Ok(answer) => answer.map_err(Failure::from),
+        Err(_) => Err(Failure::Timeout(limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_has_its_kind() {
+        for (code, reason, kind, is_final) in [
+            (400, "BadRequest", Kind::Invalid, true),
+            (401, "Unauthorized", Kind::Unauthorized, false),
+            (403, "Forbidden", Kind::Forbidden, true),
+            (404, "NotFound", Kind::NotFound, true),
+            (409, "AlreadyExists", Kind::AlreadyExists, false),
+            (409, "Conflict", Kind::Outdated, false),
+            (410, "Expired", Kind::Gone, false),
+            (422, "Invalid", Kind::Invalid, true),
+            (429, "TooManyRequests", Kind::Busy, false),
+            (500, "InternalError", Kind::Server, false),
+        ] {
+            let failure = Failure::from(kube::Error::Api(Status::failure("why", reason).with_code(code).boxed()));
+            assert_eq!((failure.kind(), failure.is_final(), failure.message()), (kind, is_final, "why"), "{code}");
+            assert_eq!(failure.to_string(), "why");
+        }
+        assert_eq!(Failure::Timeout(Duration::ZERO).kind(), Kind::Unanswered);
+    }
+}

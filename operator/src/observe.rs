@@ -1,0 +1,190 @@
+//! What the cluster holds, as the rules see it.
+//!
+//! * In: a watch of each kind, and the answers to the operator's own writes.
+//! * Out: [`Observed`], the newest [`World`]; a copy of it is cheap.
+//!
+//! Nothing is decided before every kind was listed once ([`Seen::is_complete`]). When a watch has to begin anew, what was known before
+//! and is not listed any more is forgotten.
+
+mod grants;
+mod kinds;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use hatrack_hats::{Periods, World};
+use hatrack_service::clock::since_boot;
+use hatrack_service::log::{Trouble, chain};
+use kube::Api;
+use kube::runtime::watcher::{self, Event, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+pub use self::grants::{Half, Halves};
+pub use self::kinds::{KINDS, Kept};
+use crate::config::{BackoffLimits, Config, jittered};
+
+/// Everything that was observed.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What the rules see.
+    pub world: World,
+    /// Roles and bindings that the operator made, of which grants are put together.
+    pub halves: Halves,
+    /// Grows with everything that a decision could turn on and that was not its own doing.
+    pub news: u64,
+    listed: BTreeSet<&'static str>,
+    troubles: BTreeMap<&'static str, String>,
+}
+
+impl Seen {
+    /// Whether every kind was listed once.
+    pub fn is_complete(&self) -> bool {
+        KINDS.iter().all(|kind| self.listed.contains(kind))
+    }
+
+    /// What is not being watched, and why.
+    pub fn doubts(&self) -> Vec<String> {
+        let troubles = self.troubles.iter().map(|(kind, why)| format!("{kind} are not watched: {why}"));
+        let waiting = KINDS.iter().filter(|kind| !self.listed.contains(*kind) && !self.troubles.contains_key(*kind));
+        troubles.chain(waiting.map(|kind| format!("{kind} are not listed yet"))).collect()
+    }
+}
+
+/// The newest state of everything that was observed.
+#[derive(Clone, Debug)]
+pub struct Observed(Arc<watch::Sender<Seen>>);
+
+impl Observed {
+    /// Nothing has been seen yet.
+    pub fn new(periods: Periods) -> Self {
+        Self(Arc::new(watch::Sender::new(Seen { world: World::new(periods), ..Seen::default() })))
+    }
+
+    /// A copy of the newest world, which shares its structure.
+    pub fn world(&self) -> World {
+        self.0.borrow().world.clone()
+    }
+
+    /// Changes as they come.
+    pub fn subscribe(&self) -> watch::Receiver<Seen> {
+        self.0.subscribe()
+    }
+
+    /// Something was seen. `change` says whether that is news.
+    pub fn observe(&self, change: impl FnOnce(&mut Seen) -> bool) {
+        self.0.send_if_modified(|seen| {
+            let news = change(seen);
+            seen.news += u64::from(news);
+            news
+        });
+    }
+
+    /// The operator did something: no news for the next decision, which expects it.
+    pub fn did(&self, change: impl FnOnce(&mut Seen)) {
+        self.0.send_modify(change);
+    }
+}
+
+/// Begins to watch every kind.
+pub fn begin(tasks: &mut JoinSet<()>, config: &Config, client: &kube::Client, observed: &Observed) {
+    kinds::begin(tasks, &Watching { config, client, observed });
+}
+
+/// What every watch is made of.
+struct Watching<'a> {
+    config: &'a Config,
+    client: &'a kube::Client,
+    observed: &'a Observed,
+}
+
+impl Watching<'_> {
+    /// Watches a kind, or what of it has this label.
+    fn watch<K>(&self, tasks: &mut JoinSet<()>, api: Api<K>, label: Option<&str>)
+    where
+        K: Kept + DeserializeOwned + Clone + Debug + Send + 'static,
+        K::DynamicType: Default,
+    {
+        let silence = u32::try_from(self.config.api.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1);
+        let selected = watcher::Config { label_selector: label.map(str::to_owned), ..watcher::Config::default() };
+        let follower = Follower { observed: self.observed.clone(), limits: self.config.backoff };
+        tasks.spawn(follower.follow(api, selected.timeout(silence)));
+    }
+}
+
+struct Follower {
+    observed: Observed,
+    limits: BackoffLimits,
+}
+
+impl Follower {
+    /// Follows one kind without end.
+    async fn follow<K>(self, api: Api<K>, config: watcher::Config)
+    where
+        K: Kept + DeserializeOwned + Clone + Debug + Send + 'static,
+        K::DynamicType: Default,
+    {
+        let mut events = watcher(api, config).boxed();
+        let mut listing = Listing::default();
+        let mut trouble = Trouble::default();
+        let mut pause = self.limits.min.get();
+        loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    self.take(event, &mut listing);
+                    pause = self.limits.min.get();
+                    trouble.log_end(&format!("{} are watched again", K::KIND));
+                }
+                Some(Err(error)) => {
+                    let why = chain(&error);
+                    trouble.log(&format!("{} cannot be watched", K::KIND), &error, None);
+                    self.observed.did(|seen| _ = seen.troubles.insert(K::KIND, why));
+                    sleep(jittered(pause)).await;
+                    pause = (pause * 2).min(self.limits.max.get());
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn take<K: Kept>(&self, event: Event<K>, listing: &mut Listing) {
+        let now = since_boot();
+        self.observed.observe(|seen| {
+            let was_troubled = seen.troubles.remove(K::KIND).is_some();
+            let news = match event {
+                Event::Init => {
+                    *listing = Listing { before: K::keys(seen), listed: BTreeSet::new() };
+                    false
+                }
+                Event::InitApply(object) => {
+                    listing.listed.insert(object.key());
+                    object.observe(seen, now)
+                }
+                Event::InitDone => {
+                    let gone = listing.before.difference(&listing.listed);
+                    let forgotten = gone.filter(|key| K::forget(seen, key)).count();
+                    *listing = Listing::default();
+                    seen.listed.insert(K::KIND) || forgotten > 0
+                }
+                Event::Apply(object) => object.observe(seen, now),
+                Event::Delete(object) => K::forget(seen, &object.key()),
+            };
+            news || was_troubled
+        });
+    }
+}
+
+/// A list that has begun: what was known before, and what it has named so far. What the operator makes meanwhile is in neither.
+#[derive(Default)]
+struct Listing {
+    before: BTreeSet<String>,
+    listed: BTreeSet<String>,
+}
+
+/// Time on the clock that silence is counted on.
+pub type Steady = Duration;

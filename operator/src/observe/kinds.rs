@@ -1,0 +1,205 @@
+//! The kinds that are watched, and what each of them is to the world.
+
+use std::collections::BTreeSet;
+
+use hatrack_api::access::MANAGED_BY;
+use hatrack_api::cluster_node::{NodeLease, check_name};
+use hatrack_api::{ClusterNode, Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::{Api, Resource};
+use tokio::task::JoinSet;
+
+use super::grants::Half;
+use super::{Seen, Steady, Watching};
+
+/// Every kind, as it is called in sentences.
+pub const KINDS: [&str; 10] = [
+    Hat::KIND,
+    HatPolicy::KIND,
+    HatBinding::KIND,
+    HatSwap::KIND,
+    ClusterNode::KIND,
+    NodeLease::KIND,
+    <Role as Kept>::KIND,
+    <RoleBinding as Kept>::KIND,
+    <ClusterRole as Kept>::KIND,
+    <ClusterRoleBinding as Kept>::KIND,
+];
+
+pub(super) fn begin(tasks: &mut JoinSet<()>, watching: &Watching<'_>) {
+    let client = watching.client;
+    watching.watch::<Hat>(tasks, Api::all(client.clone()), None);
+    watching.watch::<HatPolicy>(tasks, Api::all(client.clone()), None);
+    watching.watch::<HatBinding>(tasks, Api::all(client.clone()), None);
+    watching.watch::<HatSwap>(tasks, Api::namespaced(client.clone(), SYSTEM_NAMESPACE), None);
+    watching.watch::<ClusterNode>(tasks, Api::all(client.clone()), None);
+    watching.watch::<NodeLease>(tasks, Api::namespaced(client.clone(), SYSTEM_NAMESPACE), None);
+    let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
+    watching.watch::<Role>(tasks, Api::all(client.clone()), Some(&ours));
+    watching.watch::<RoleBinding>(tasks, Api::all(client.clone()), Some(&ours));
+    watching.watch::<ClusterRole>(tasks, Api::all(client.clone()), Some(&ours));
+    watching.watch::<ClusterRoleBinding>(tasks, Api::all(client.clone()), Some(&ours));
+}
+
+/// Objects of a kind as the world keeps them. Field managers are dropped: nothing turns on them, and they are a tenth of an object.
+pub trait Kept: Resource + Sized {
+    /// The kind as it is called in sentences.
+    const KIND: &'static str;
+
+    /// By what the world knows an object.
+    fn key(&self) -> String {
+        self.meta().name.clone().unwrap_or_default()
+    }
+
+    /// The object is there. Says whether that is news.
+    fn observe(self, seen: &mut Seen, now: Steady) -> bool;
+
+    /// The object is gone. Says whether that is news.
+    fn forget(seen: &mut Seen, key: &str) -> bool;
+
+    /// Everything of this kind that is known.
+    fn keys(seen: &Seen) -> BTreeSet<String>;
+}
+
+fn without_managers<K: Resource>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
+}
+
+impl Kept for Hat {
+    const KIND: &'static str = "hats";
+
+    fn observe(self, seen: &mut Seen, _: Steady) -> bool {
+        seen.world.observe_hat(without_managers(self))
+    }
+
+    fn forget(seen: &mut Seen, key: &str) -> bool {
+        seen.world.forget_hat(key)
+    }
+
+    fn keys(seen: &Seen) -> BTreeSet<String> {
+        seen.world.hats().map(Kept::key).collect()
+    }
+}
+
+impl Kept for HatPolicy {
+    const KIND: &'static str = "policies";
+
+    fn observe(self, seen: &mut Seen, _: Steady) -> bool {
+        seen.world.observe_policy(without_managers(self))
+    }
+
+    fn forget(seen: &mut Seen, key: &str) -> bool {
+        key == hatrack_api::hat_policy::NAME && seen.world.forget_policy()
+    }
+
+    fn keys(seen: &Seen) -> BTreeSet<String> {
+        seen.world.policy().map(Kept::key).into_iter().collect()
+    }
+}
+
+impl Kept for HatBinding {
+    const KIND: &'static str = "bindings";
+
+    fn key(&self) -> String {
+        self.metadata.uid.clone().unwrap_or_default()
+    }
+
+    fn observe(self, seen: &mut Seen, now: Steady) -> bool {
+        seen.world.observe_binding(without_managers(self), now)
+    }
+
+    fn forget(seen: &mut Seen, key: &str) -> bool {
+        seen.world.forget_binding(key)
+    }
+
+    fn keys(seen: &Seen) -> BTreeSet<String> {
+        seen.world.bindings().map(|(uid, _)| uid.to_owned()).collect()
+    }
+}
+
+impl Kept for HatSwap {
+    const KIND: &'static str = "records";
+
+    fn observe(self, seen: &mut Seen, _: Steady) -> bool {
+        seen.world.observe_swap(without_managers(self))
+    }
+
+    fn forget(seen: &mut Seen, key: &str) -> bool {
+        seen.world.forget_swap(key)
+    }
+
+    fn keys(seen: &Seen) -> BTreeSet<String> {
+        seen.world.swaps().map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
+impl Kept for ClusterNode {
+    const KIND: &'static str = "nodes";
+
+    /// Nothing is decided by disks and interfaces.
+    fn observe(mut self, seen: &mut Seen, now: Steady) -> bool {
+        if let Some(status) = &mut self.status {
+            (status.storage, status.interfaces) = (None, None);
+        }
+        seen.world.observe_node(without_managers(self), now)
+    }
+
+    fn forget(seen: &mut Seen, key: &str) -> bool {
+        seen.world.forget_node(key)
+    }
+
+    fn keys(seen: &Seen) -> BTreeSet<String> {
+        let registered = seen.world.nodes().filter(|(_, node)| node.is_registered());
+        registered.map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
+/// A Lease that is gone is a silent one: nothing is forgotten.
+impl Kept for NodeLease {
+    const KIND: &'static str = "leases";
+
+    /// Others, such as the operator's own, have names that no machine has.
+    fn observe(self, seen: &mut Seen, now: Steady) -> bool {
+        check_name(&self.key()).is_ok() && seen.world.observe_lease(&self, now)
+    }
+
+    fn forget(_: &mut Seen, _: &str) -> bool {
+        false
+    }
+
+    fn keys(_: &Seen) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+}
+
+macro_rules! half_of_a_grant {
+    ($($kind:ty: $called:literal,)*) => {$(
+        impl Kept for $kind {
+            const KIND: &'static str = $called;
+
+            fn key(&self) -> String {
+                Half::key(self)
+            }
+
+            fn observe(self, seen: &mut Seen, _: Steady) -> bool {
+                seen.halves.put(&self, &mut seen.world)
+            }
+
+            fn forget(seen: &mut Seen, key: &str) -> bool {
+                seen.halves.take::<Self>(key, &mut seen.world)
+            }
+
+            fn keys(seen: &Seen) -> BTreeSet<String> {
+                seen.halves.keys::<Self>()
+            }
+        }
+    )*};
+}
+
+half_of_a_grant! {
+    Role: "roles",
+    RoleBinding: "role bindings",
+    ClusterRole: "cluster roles",
+    ClusterRoleBinding: "cluster role bindings",
+}

@@ -1,0 +1,231 @@
+//! A control plane with everything in `k8s/` applied, and what people and machines do in it.
+
+use std::fmt::Debug;
+use std::path::Path;
+
+use futures::{StreamExt, TryStreamExt};
+use hatrack_api::hat_binding::Phase;
+use hatrack_api::{Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE};
+use hatrack_testbed::{ControlPlane, Options, PrivateControlPlane, Program, soon, unique};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio::time::Duration;
+
+use crate::program::Setup;
+
+/// The folder with CRDs, roles and policies.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s");
+
+/// Nothing waits where a test does not say so.
+const IMPATIENT: &str = r#"{"throttles": {"cooldownSeconds": 0, "warmupSeconds": 0, "stickyAttributionSeconds": 0,
+    "maxBindingsPerWearer": 100, "maxNewHatsPerDay": 1000}, "nodeGraceSeconds": 5}"#;
+
+/// A control plane and what is known of it.
+pub struct Cluster {
+    pub plane: PrivateControlPlane,
+}
+
+impl Cluster {
+    /// A control plane of one's own with everything applied.
+    pub async fn new() -> Self {
+        let cluster = Self::empty(Options::default()).await;
+        cluster.plane.install(Path::new(MANIFESTS)).await.unwrap();
+        cluster.policy(serde_json::from_str(IMPATIENT).unwrap()).await;
+        cluster
+    }
+
+    /// One in which nothing is applied.
+    pub async fn empty(options: Options) -> Self {
+        Self { plane: ControlPlane::private(options).await.unwrap() }
+    }
+
+    /// The operator with its own certificate and no right but those of `k8s/rbac/operator.yaml`.
+    pub fn operator(&self) -> Setup {
+        Setup::new(&self.kubeconfig(self.plane.url()))
+    }
+
+    /// Its access by another way.
+    pub fn kubeconfig(&self, url: &str) -> std::path::PathBuf {
+        let identity = self.plane.client_certificate("society:operator", &[], Duration::from_hours(1)).unwrap();
+        self.plane.kubeconfig_via(url, &identity).unwrap()
+    }
+
+    /// Changes the limits of the cluster.
+    pub async fn policy(&self, spec: Value) {
+        let policies: Api<HatPolicy> = Api::all(self.plane.admin().await.unwrap());
+        let change = Patch::Merge(json!({"spec": spec}));
+        policies.patch("default", &PatchParams::default(), &change).await.unwrap();
+    }
+}
+
+/// The control plane that most tests share, with its operator.
+struct Shared {
+    cluster: Cluster,
+    operator: Program,
+}
+
+async fn shared() -> &'static Shared {
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async {
+            let cluster = Cluster::new().await;
+            let operator = cluster.operator().start_for_all(cluster.plane.folder());
+            operator.ready().await;
+            Shared { cluster, operator }
+        })
+        .await
+}
+
+/// A tenant's place in a cluster: a namespace of its own, and names that nobody else has.
+pub struct Bench {
+    pub admin: Client,
+    pub namespace: String,
+}
+
+impl Bench {
+    /// A place in the control plane that tests share, and its operator.
+    pub async fn shared() -> (Self, &'static Program) {
+        let shared = shared().await;
+        (Self::in_cluster(&shared.cluster).await, &shared.operator)
+    }
+
+    /// A place in a control plane.
+    pub async fn in_cluster(cluster: &Cluster) -> Self {
+        let admin = cluster.plane.admin().await.unwrap();
+        let namespace = unique("tenant");
+        let object = Namespace {
+            metadata: kube::core::ObjectMeta { name: Some(namespace.clone()), ..Default::default() },
+            ..Default::default()
+        };
+        Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &object).await.unwrap();
+        Self { admin, namespace }
+    }
+
+    pub fn hats(&self) -> Api<Hat> {
+        Api::all(self.admin.clone())
+    }
+
+    pub fn bindings(&self) -> Api<HatBinding> {
+        Api::namespaced(self.admin.clone(), &self.namespace)
+    }
+
+    pub fn swaps(&self) -> Api<HatSwap> {
+        Api::namespaced(self.admin.clone(), SYSTEM_NAMESPACE)
+    }
+
+    /// A hat of a name of its own that lets its wearer read pods.
+    pub async fn hat(&self, spec: Value) -> String {
+        let name = unique("hat");
+        let mut whole = json!({"authority": {"rules": [{"verbs": ["get", "create"], "resources": ["pods"]}]}});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let hat = Hat::new(&name, serde_json::from_value(whole).unwrap());
+        self.hats().create(&PostParams::default(), &hat).await.unwrap();
+        name
+    }
+
+    /// The SPIFFE id of a service account of this tenant.
+    pub fn spiffe(&self, account: &str) -> String {
+        format!("spiffe://cluster.local/ns/{}/sa/{account}", self.namespace)
+    }
+
+    /// A request of a service account for a hat.
+    pub async fn ask(&self, hat: &str, account: &str) -> HatBinding {
+        let spec = json!({"hat": hat, "wearer": {"spiffeID": self.spiffe(account),
+            "serviceAccountRef": {"namespace": self.namespace, "name": account}}});
+        let binding = HatBinding::new(&unique("binding"), serde_json::from_value(spec).unwrap());
+        self.bindings().create(&PostParams::default(), &binding).await.unwrap()
+    }
+
+    /// Waits until a binding is as wanted.
+    pub async fn until(&self, binding: &HatBinding, what: &str, wanted: impl Fn(&HatBinding) -> bool) -> HatBinding {
+        soon(what, until(&self.bindings(), &binding.name_any(), wanted)).await
+    }
+
+    /// Waits until a binding is in a phase.
+    pub async fn phase(&self, binding: &HatBinding, phase: Phase) -> HatBinding {
+        self.until(binding, phase.as_str(), |binding| phase_of(binding) == phase).await
+    }
+
+    /// The records of a binding by their number, and those of throttles.
+    pub async fn records(&self, binding: &HatBinding) -> (Vec<HatSwap>, Vec<HatSwap>) {
+        let uid = binding.uid().unwrap();
+        let all = self.swaps().list(&ListParams::default()).await.unwrap();
+        let ours = all.items.into_iter().filter(|swap| swap.spec.binding_ref.as_ref().is_some_and(|of| of.uid == uid));
+        let (mut throttled, mut transitions): (Vec<_>, Vec<_>) =
+            ours.partition(|swap| swap.name_any().contains("throttled"));
+        throttled.sort_by_key(ResourceExt::name_any);
+        let number = |swap: &HatSwap| swap.name_any().rsplit_once('-').unwrap().1.parse::<u32>().unwrap();
+        transitions.sort_by_key(number);
+        let numbers: Vec<u32> = transitions.iter().map(number).collect();
+        assert_eq!(
+            numbers,
+            (1..=u32::try_from(numbers.len()).unwrap()).collect::<Vec<_>>(),
+            "one record for each transition"
+        );
+        (transitions, throttled)
+    }
+
+    /// Reasons of the transitions of a binding so far.
+    pub async fn reasons(&self, binding: &HatBinding) -> Vec<String> {
+        let (transitions, _) = self.records(binding).await;
+        transitions.into_iter().map(|swap| swap.spec.reason.unwrap()).collect()
+    }
+}
+
+pub fn phase_of(binding: &HatBinding) -> Phase {
+    binding.status.as_ref().map_or(Phase::Pending, |status| status.phase)
+}
+
+/// Reason and message of the condition `Admitted` of a held request.
+pub fn held(binding: &HatBinding) -> Option<(String, String)> {
+    let conditions = &binding.status.as_ref()?.conditions;
+    let admitted = conditions.iter().find(|condition| condition.type_ == "Admitted" && condition.status == "False")?;
+    Some((admitted.reason.clone(), admitted.message.clone()))
+}
+
+/// Watches one object until it is as wanted.
+pub async fn until<K>(api: &Api<K>, name: &str, wanted: impl Fn(&K) -> bool) -> K
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let field = format!("metadata.name={name}");
+    let list = api.list(&ListParams::default().fields(&field)).await.unwrap();
+    let version = list.metadata.resource_version.unwrap();
+    let mut last = list.items.into_iter().next();
+    if let Some(object) = last.as_ref().filter(|object| wanted(object)) {
+        return object.clone();
+    }
+    let mut events = api.watch(&WatchParams::default().fields(&field), &version).await.unwrap().boxed();
+    let waited = async {
+        while let Some(event) = events.try_next().await.unwrap() {
+            if let WatchEvent::Added(object) | WatchEvent::Modified(object) = event {
+                last = Some(object.clone());
+                if wanted(&object) {
+                    return object;
+                }
+            }
+        }
+        panic!("the watch of {name} has ended");
+    };
+    match tokio::time::timeout(hatrack_testbed::PATIENCE / 2, waited).await {
+        Ok(object) => object,
+        Err(elapsed) => panic!("{name} is not as wanted: {elapsed}: {last:#?}"),
+    }
+}
+
+/// Waits until an object is gone.
+pub async fn gone<K>(api: &Api<K>, name: &str)
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let asked = async {
+        while api.get_opt(name).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(&format!("the end of {name}"), asked).await;
+}

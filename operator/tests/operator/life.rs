@@ -1,0 +1,53 @@
+//! A request is held or admitted, worn, ended and succeeded, with one record for each transition.
+
+use hatrack_api::hat_binding::Phase;
+use hatrack_api::hat_swap::SwapEvent;
+use kube::ResourceExt;
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use crate::cluster::{Bench, held, phase_of};
+
+#[tokio::test]
+async fn a_hat_warms_up_is_worn_for_its_term_and_goes_to_the_next() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({"maxWearers": 1, "termSeconds": 4, "throttles": {"warmupSeconds": 2}})).await;
+    let first = bench.ask(&hat, "ann").await;
+    let warming = bench.phase(&first, Phase::Warmup).await;
+    assert!(warming.finalizers().iter().any(|name| name == "society.zeta.io/swap-off"));
+    let second = bench.ask(&hat, "bob").await;
+    let waiting = bench.until(&second, "held", |binding| held(binding).is_some()).await;
+    assert_eq!(held(&waiting).unwrap().0, "MaxWearers");
+    let active = bench.phase(&first, Phase::Active).await;
+    let status = active.status.unwrap();
+    assert!(status.bound_at.is_some() && status.expires_at > status.bound_at);
+    bench.phase(&first, Phase::Expired).await;
+    bench.until(&second, "succeeds", |binding| phase_of(binding).is_worn()).await;
+    assert_eq!(bench.reasons(&first).await, ["Admitted", "WarmedUp", "TermEnded"]);
+    let (transitions, throttled) = bench.records(&second).await;
+    assert_eq!(transitions[0].spec.reason.as_deref(), Some("Succeeded"));
+    assert_eq!(transitions[0].spec.previous_wearer.as_ref().unwrap().spiffe_id, bench.spiffe("ann"));
+    let [throttled] = throttled.as_slice() else { panic!("{throttled:#?}") };
+    assert_eq!(
+        (throttled.spec.event, throttled.spec.throttle_name.as_deref()),
+        (SwapEvent::Throttled, Some("maxWearers"))
+    );
+}
+
+#[tokio::test]
+async fn a_request_is_held_with_a_reason_and_one_record_of_it() {
+    let (bench, operator) = Bench::shared().await;
+    let hat = bench.hat(json!({"throttles": {"quorumGated": true, "quorumSize": 2}})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let waiting = bench.until(&binding, "held", |binding| held(binding).is_some()).await;
+    let (reason, message) = held(&waiting).unwrap();
+    assert_eq!(reason, "Quorum");
+    assert!(message.contains('2'), "{message}");
+    let (transitions, throttled) = bench.records(&binding).await;
+    assert!(transitions.is_empty());
+    assert_eq!(throttled.len(), 1);
+    assert!(operator.metric("hatrack_operator_held{reason=\"Quorum\"}").await >= 1.0);
+    bench.bindings().delete(&binding.name_any(), &DeleteParams::default()).await.unwrap();
+    crate::cluster::gone(&bench.bindings(), &binding.name_any()).await;
+    assert_eq!(bench.reasons(&binding).await, ["Withdrawn"]);
+}
