@@ -45,6 +45,9 @@ pub struct Run {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "HATRACK_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Name of this operator among those that may lead; the host name unless told otherwise.
+    #[arg(long, env = "HATRACK_NAME")]
+    name: Option<String>,
     /// The kubeconfig file with the access to the API server.
     #[arg(long, env = "HATRACK_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -60,6 +63,7 @@ impl Run {
         let mut config = Config::read(&path, optional)?;
         config.listen = self.listen.unwrap_or(config.listen);
         config.api.kubeconfig = self.kubeconfig.or(config.api.kubeconfig);
+        config.leader.name = self.name.or(config.leader.name);
         config.nats.url = self.nats_url.or(config.nats.url);
         config.complete()
     }

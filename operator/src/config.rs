@@ -143,6 +143,8 @@ impl Default for Api {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Leader {
+    /// Name of this operator in the Lease; the host name if absent.
+    pub name: Option<String>,
     /// Name of the Lease in `society-system`. It has a dot, so that it is no machine's.
     pub lease: String,
     /// Time between two renewals.
@@ -156,6 +158,7 @@ pub struct Leader {
 impl Default for Leader {
     fn default() -> Self {
         Self {
+            name: None,
             lease: "hatrack.operator".to_owned(),
             period: Period::from_secs(2),
             deadline: Period::from_secs(10),

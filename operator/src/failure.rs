@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube::core::Status;
+use kube::runtime::watcher;
 
 /// Why a request did not do what it was for.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum Failure {
     /// No answer in time.
     #[error("the API server did not answer within {0:?}")]
     Timeout(Duration),
+    /// A list without a version, from where a watch could go on.
+    #[error("the API server's list has no resourceVersion")]
+    Versionless,
     /// The API server's refusal.
     #[error("{}", said(.0))]
     Refused(Box<Status>),
@@ -79,7 +83,7 @@ impl Failure {
     /// What it is about.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Unanswered(_) | Self::Timeout(_) => Kind::Unanswered,
+            Self::Unanswered(_) | Self::Timeout(_) | Self::Versionless => Kind::Unanswered,
             Self::Refused(status) if status.is_already_exists() => Kind::AlreadyExists,
             Self::Refused(status) => Kind::of_code(status.code),
         }
@@ -94,7 +98,7 @@ impl Failure {
     pub fn message(&self) -> &str {
         match self {
             Self::Refused(status) => &status.message,
-            Self::Unanswered(_) | Self::Timeout(_) => "",
+            Self::Unanswered(_) | Self::Timeout(_) | Self::Versionless => "",
         }
     }
 
@@ -115,6 +119,18 @@ impl From<kube::Error> for Failure {
         match error {
             kube::Error::Api(status) => Self::Refused(status),
             other => Self::Unanswered(other),
+        }
+    }
+}
+
+impl From<watcher::Error> for Failure {
+    fn from(error: watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => error.into(),
+            watcher::Error::WatchError(status) => Self::Refused(status),
+            watcher::Error::NoResourceVersion => Self::Versionless,
         }
     }
 }

@@ -100,7 +100,7 @@ impl Elector {
             leases: Api::namespaced(client, SYSTEM_NAMESPACE),
             config: config.leader.clone(),
             limit: config.api.request_timeout.get().min(config.leader.deadline.get()),
-            identity: identity(),
+            identity: identity(config.leader.name.clone()),
             standing: Arc::default(),
             seen: None,
         }
@@ -252,8 +252,8 @@ fn seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX).max(1)
 }
 
-/// The machine and a number that no other operator has: two may run on one machine.
-fn identity() -> String {
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    format!("{host}_{:016x}", fastrand::u64(..))
+/// The name and a number that no other operator has: two may run on one machine.
+fn identity(name: Option<String>) -> String {
+    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}_{:016x}", name.or_else(host).unwrap_or_default(), fastrand::u64(..))
 }

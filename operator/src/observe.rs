@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use hatrack_hats::{Periods, World};
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
@@ -23,11 +24,12 @@ use kube::runtime::watcher::{self, Event, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub use self::grants::{Half, Halves};
 pub use self::kinds::{KINDS, Kept};
 use crate::config::{BackoffLimits, Config, jittered};
+use crate::failure::Failure;
 
 /// Everything that was observed.
 #[derive(Debug, Default)]
@@ -112,14 +114,19 @@ impl Watching<'_> {
     {
         let silence = u32::try_from(self.config.api.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1);
         let selected = watcher::Config { label_selector: label.map(str::to_owned), ..watcher::Config::default() };
-        let follower = Follower { observed: self.observed.clone(), limits: self.config.backoff };
+        let answer = self.config.api.request_timeout.get();
+        let follower = Follower { observed: self.observed.clone(), limits: self.config.backoff, answer };
         tasks.spawn(follower.follow(api, selected.timeout(silence)));
     }
 }
 
+type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+
 struct Follower {
     observed: Observed,
     limits: BackoffLimits,
+    /// How long an answer may take.
+    answer: Duration,
 }
 
 impl Follower {
@@ -134,22 +141,34 @@ impl Follower {
         let mut trouble = Trouble::default();
         let mut pause = self.limits.min.get();
         loop {
-            match events.next().await {
+            match self.next::<K>(&mut events).await {
                 Some(Ok(event)) => {
                     self.take(event, &mut listing);
                     pause = self.limits.min.get();
                     trouble.log_end(&format!("{} are watched again", K::KIND));
                 }
                 Some(Err(error)) => {
-                    let why = chain(&error);
-                    trouble.log(&format!("{} cannot be watched", K::KIND), &error, None);
-                    self.observed.did(|seen| _ = seen.troubles.insert(K::KIND, why));
+                    let failure = Failure::from(error);
+                    trouble.log(&format!("{} cannot be watched", K::KIND), &failure, failure.hint());
+                    self.observed.did(|seen| _ = seen.troubles.insert(K::KIND, chain(&failure)));
                     sleep(jittered(pause)).await;
                     pause = (pause * 2).min(self.limits.max.get());
                 }
                 None => return,
             }
         }
+    }
+
+    /// The next event. A watch that is opened again says nothing before something changes: that it did not fail for longer than an
+    /// answer may take is all there is to know.
+    async fn next<K: Kept>(&self, events: &mut Events<K>) -> Option<watcher::Result<Event<K>>> {
+        if self.observed.0.borrow().troubles.contains_key(K::KIND) {
+            match timeout(self.answer * 2, events.next()).await {
+                Ok(event) => return event,
+                Err(_) => self.observed.did(|seen| _ = seen.troubles.remove(K::KIND)),
+            }
+        }
+        events.next().await
     }
 
     fn take<K: Kept>(&self, event: Event<K>, listing: &mut Listing) {

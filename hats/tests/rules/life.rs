@@ -2,6 +2,7 @@
 
 use hatrack_api::hat_binding::{FINALIZER, Phase};
 use hatrack_api::hat_swap::SwapEvent;
+use hatrack_hats::throttles::Rule;
 use hatrack_hats::{Action, World, decide};
 use serde_json::json;
 
@@ -354,4 +355,23 @@ fn a_record_outlives_its_retention_while_its_cooldown_runs() {
     stage.pass(24 * 3600);
     stage.settle();
     assert_eq!(stage.phase(&again), Phase::Active);
+}
+
+#[test]
+fn a_binding_that_is_set_aside_stays_as_it_is_in_nobodys_way() {
+    let mut stage = Stage::new();
+    stage.hat("one", json!({"maxWearers": 1, "termSeconds": 10}));
+    stage.hat("other", json!({"termSeconds": 10}));
+    let (kept, other) = (stage.ask("one", "ann"), stage.ask("other", "bob"));
+    stage.settle();
+    let next = stage.ask("one", "eve");
+    stage.world.set_aside(&kept);
+    stage.pass(10);
+    stage.settle();
+    assert_eq!(stage.phase(&kept), Phase::Active, "nothing of it can be written");
+    assert_eq!(stage.phase(&other), Phase::Expired);
+    assert_eq!(stage.held(&next).map(|held| held.rule), Some(Rule::MaxWearers), "it still counts");
+    stage.world.take_up(&kept);
+    stage.settle();
+    assert_eq!((stage.phase(&kept), stage.phase(&next)), (Phase::Expired, Phase::Active));
 }

@@ -1,9 +1,11 @@
 //! Placement, and what happens when a node or a device is lost.
 
+use std::time::Duration;
+
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
-use hatrack_hats::Action;
 use hatrack_hats::throttles::Rule;
+use hatrack_hats::{Action, Periods, World};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, gpus, one_gpu};
@@ -363,4 +365,75 @@ fn equal_worlds_give_equal_plans() {
         hatrack_hats::decide(&stage.world, stage.now)
     };
     assert_eq!(plan(), plan());
+}
+
+#[test]
+fn whoever_runs_the_rules_says_how_long_machines_have() {
+    let mut stage = Stage::new();
+    let second = Duration::from_secs(1);
+    stage.world =
+        World::new(Periods { lease: second * 5, stop: second * 2, device_grace: second * 3, ..Periods::default() });
+    stage.policy(json!({"nodeGraceSeconds": 10, "throttles": {"warmupSeconds": 0}}));
+    stage.node("a", gpus(&["24Gi", "24Gi"]));
+    stage.hat("gpu", one_gpu("20Gi"));
+    let uid = stage.ask("gpu", "ann");
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active);
+    let lost = stage.status(&uid).devices[0].clone();
+    stage.change_node("a", |node| {
+        node.status.as_mut().unwrap().devices.as_mut().unwrap().retain(|device| device.name != lost);
+    });
+    stage.pass(2);
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active, "the device has 3 s to come back");
+    stage.pass(1);
+    stage.settle();
+    assert_ne!(stage.status(&uid).devices, [lost]);
+    stage.pass(2);
+    assert!(!stage.world.node("a").unwrap().is_ready(stage.now.steady), "a renewal lasts 5 s");
+    stage.pass(7);
+    stage.settle();
+    assert!(!stage.world.node("a").unwrap().is_fenced(), "10 s of grace, 2 s to stop, and a hundredth");
+    stage.pass(1);
+    stage.settle();
+    assert!(stage.world.node("a").unwrap().is_fenced());
+}
+
+#[test]
+fn a_lease_that_was_silent_for_the_last_operator_is_so_until_it_is_renewed() {
+    for (reason, ready) in [("LeaseRenewed", true), ("LeaseSilent", false), ("Fenced", false), ("NoLease", true)] {
+        let mut stage = Stage::new();
+        let status = if reason == "LeaseRenewed" { "True" } else { "Unknown" };
+        let condition = json!({"type": "Ready", "status": status, "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        stage.node_with("a", json!({"class": "worker"}), json!({"conditions": [condition]}));
+        stage.renew("a");
+        assert_eq!(stage.world.node("a").unwrap().is_ready(stage.now.steady), ready, "met: {reason}");
+        stage.pass(1);
+        stage.renew("a");
+        assert!(stage.world.node("a").unwrap().is_ready(stage.now.steady), "renewed: {reason}");
+    }
+}
+
+#[test]
+fn that_a_lease_is_renewed_again_is_no_news() {
+    let mut stage = Stage::new();
+    stage.node("a", json!([]));
+    let lease = |second: u64, holder: &str| {
+        let time = format!("2026-01-01T00:01:{second:02}.000000Z");
+        serde_json::from_value(
+            json!({"metadata": {"name": "a"}, "spec": {"renewTime": time, "holderIdentity": holder}}),
+        )
+        .unwrap()
+    };
+    let observe = |stage: &mut Stage, second, holder| {
+        stage.pass(1);
+        stage.world.observe_lease(&lease(second, holder), stage.now.steady)
+    };
+    assert!(!observe(&mut stage, 1, "mine"));
+    stage.pass(60);
+    assert!(observe(&mut stage, 2, "mine"), "it is back");
+    stage.change_node("a", |node| node.spec.hardware_id = Some("mine".to_owned()));
+    assert!(observe(&mut stage, 3, "another"), "a rival");
+    assert!(!observe(&mut stage, 4, "another"));
+    assert!(observe(&mut stage, 5, "mine"), "no rival any more");
 }

@@ -6,19 +6,25 @@ use std::path::Path;
 use futures::{StreamExt, TryStreamExt};
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::{Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE};
-use hatrack_testbed::{ControlPlane, Options, PrivateControlPlane, Program, soon, unique};
+use hatrack_testbed::{ControlPlane, Identity, Options, PrivateControlPlane, Program, soon, unique};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio::time::Duration;
 
 use crate::program::Setup;
 
 /// The folder with CRDs, roles and policies.
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s");
+pub const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../k8s");
+
+/// Name of the Lease that says who leads.
+const LEADER: &str = "hatrack.operator";
 
 /// Nothing waits where a test does not say so.
 const IMPATIENT: &str = r#"{"throttles": {"cooldownSeconds": 0, "warmupSeconds": 0, "stickyAttributionSeconds": 0,
@@ -34,7 +40,7 @@ impl Cluster {
     pub async fn new() -> Self {
         let cluster = Self::empty(Options::default()).await;
         cluster.plane.install(Path::new(MANIFESTS)).await.unwrap();
-        cluster.policy(serde_json::from_str(IMPATIENT).unwrap()).await;
+        cluster.impatient().await;
         cluster
     }
 
@@ -50,12 +56,37 @@ impl Cluster {
 
     /// Its access by another way.
     pub fn kubeconfig(&self, url: &str) -> std::path::PathBuf {
-        let identity = self.plane.client_certificate("society:operator", &[], Duration::from_hours(1)).unwrap();
-        self.plane.kubeconfig_via(url, &identity).unwrap()
+        self.plane.kubeconfig_via(url, &self.identity()).unwrap()
+    }
+
+    /// The operator's certificate.
+    pub fn identity(&self) -> Identity {
+        self.plane.client_certificate("society:operator", &[], Duration::from_hours(1)).unwrap()
+    }
+
+    async fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.plane.admin().await.unwrap(), SYSTEM_NAMESPACE)
+    }
+
+    /// The Lease that says who leads.
+    pub async fn leader(&self) -> Lease {
+        self.leases().await.get(LEADER).await.unwrap()
+    }
+
+    /// As if no operator had ever led here.
+    pub async fn forget_leader(&self) {
+        if self.leases().await.get_opt(LEADER).await.unwrap().is_some() {
+            self.leases().await.delete(LEADER, &DeleteParams::default()).await.unwrap();
+        }
+    }
+
+    /// Takes every waiting time out of the policy.
+    pub async fn impatient(&self) {
+        self.policy(&serde_json::from_str(IMPATIENT).unwrap()).await;
     }
 
     /// Changes the limits of the cluster.
-    pub async fn policy(&self, spec: Value) {
+    pub async fn policy(&self, spec: &Value) {
         let policies: Api<HatPolicy> = Api::all(self.plane.admin().await.unwrap());
         let change = Patch::Merge(json!({"spec": spec}));
         policies.patch("default", &PatchParams::default(), &change).await.unwrap();
@@ -80,14 +111,28 @@ async fn shared() -> &'static Shared {
         .await
 }
 
+/// A control plane for one test at a time, each with operators of its own.
+pub async fn breakable() -> MutexGuard<'static, Cluster> {
+    static BREAKABLE: OnceCell<Mutex<Cluster>> = OnceCell::const_new();
+    BREAKABLE.get_or_init(|| async { Mutex::new(Cluster::new().await) }).await.lock().await
+}
+
 /// A tenant's place in a cluster: a namespace of its own, and names that nobody else has.
 pub struct Bench {
     pub admin: Client,
+    /// A client with the operator's name, whom the policies let do what is the operator's, and every right besides.
+    pub forger: Client,
     pub namespace: String,
 }
 
 impl Bench {
-    /// A place in the control plane that tests share, and its operator.
+    /// A place in the control plane that tests share.
+    pub async fn with_cluster() -> (Self, &'static Cluster) {
+        let shared = shared().await;
+        (Self::in_cluster(&shared.cluster).await, &shared.cluster)
+    }
+
+    /// The same, with the operator.
     pub async fn shared() -> (Self, &'static Program) {
         let shared = shared().await;
         (Self::in_cluster(&shared.cluster).await, &shared.operator)
@@ -102,7 +147,8 @@ impl Bench {
             ..Default::default()
         };
         Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &object).await.unwrap();
-        Self { admin, namespace }
+        let forger = cluster.plane.operator().await.unwrap();
+        Self { admin, forger, namespace }
     }
 
     pub fn hats(&self) -> Api<Hat> {
@@ -138,6 +184,46 @@ impl Bench {
             "serviceAccountRef": {"namespace": self.namespace, "name": account}}});
         let binding = HatBinding::new(&unique("binding"), serde_json::from_value(spec).unwrap());
         self.bindings().create(&PostParams::default(), &binding).await.unwrap()
+    }
+
+    /// The bindings as a service account sees them that may co-sign for a hat.
+    pub async fn cosigner(&self, cluster: &Cluster, account: &str, hat: &str) -> Api<HatBinding> {
+        let name = unique("cosigner");
+        let user = format!("system:serviceaccount:{}:{account}", self.namespace);
+        let rules = json!([{"apiGroups": ["society.zeta.io"], "resources": ["hatbindings"], "verbs": ["patch"]},
+            {"apiGroups": ["society.zeta.io"], "resources": ["hats"], "resourceNames": [hat], "verbs": ["cosign"]}]);
+        let role: ClusterRole = serde_json::from_value(json!({"metadata": {"name": name}, "rules": rules})).unwrap();
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({"metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "namespace": self.namespace, "name": account}]}))
+        .unwrap();
+        Api::all(self.admin.clone()).create(&PostParams::default(), &role).await.unwrap();
+        Api::all(self.admin.clone()).create(&PostParams::default(), &binding).await.unwrap();
+        let attributes = json!({"group": "society.zeta.io", "resource": "hats", "name": hat, "verb": "cosign"});
+        self.allowed(&user, &attributes, true).await;
+        let identity = cluster.plane.client_certificate(&user, &[], Duration::from_hours(1)).unwrap();
+        Api::namespaced(cluster.plane.client_for(&identity).await.unwrap(), &self.namespace)
+    }
+
+    /// Waits until the authorizer says whether a user may do something.
+    pub async fn allowed(&self, user: &str, attributes: &Value, wanted: bool) {
+        let review = json!({"metadata": {}, "spec": {"user": user, "resourceAttributes": attributes}});
+        let review: SubjectAccessReview = serde_json::from_value(review).unwrap();
+        let asked = async {
+            loop {
+                let answer = Api::all(self.admin.clone()).create(&PostParams::default(), &review).await.unwrap();
+                if answer.status.is_some_and(|status| status.allowed) == wanted {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        soon(&format!("that it is {wanted} that {user} may {attributes}"), asked).await;
+    }
+
+    /// Takes a hat off.
+    pub async fn release(&self, binding: &HatBinding) {
+        self.bindings().delete(&binding.name_any(), &DeleteParams::default()).await.unwrap();
     }
 
     /// Waits until a binding is as wanted.

@@ -1,12 +1,14 @@
 //! A request is held or admitted, worn, ended and succeeded, with one record for each transition.
 
+use hatrack_api::HatBinding;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
-use kube::ResourceExt;
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::cluster::{Bench, held, phase_of};
+use crate::cluster::{Bench, gone, held, phase_of};
 
 #[tokio::test]
 async fn a_hat_warms_up_is_worn_for_its_term_and_goes_to_the_next() {
@@ -47,7 +49,50 @@ async fn a_request_is_held_with_a_reason_and_one_record_of_it() {
     assert!(transitions.is_empty());
     assert_eq!(throttled.len(), 1);
     assert!(operator.metric("hatrack_operator_held{reason=\"Quorum\"}").await >= 1.0);
-    bench.bindings().delete(&binding.name_any(), &DeleteParams::default()).await.unwrap();
-    crate::cluster::gone(&bench.bindings(), &binding.name_any()).await;
+    bench.release(&binding).await;
+    gone(&bench.bindings(), &binding.name_any()).await;
     assert_eq!(bench.reasons(&binding).await, ["Withdrawn"]);
+}
+
+#[tokio::test]
+async fn a_namespace_goes_and_the_end_of_its_hats_is_recorded() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({"throttles": {"quorumGated": false}})).await;
+    let bindings = [bench.ask(&hat, "ann").await, bench.ask(&hat, "bob").await];
+    for binding in &bindings {
+        bench.phase(binding, Phase::Active).await;
+    }
+    let namespaces: Api<Namespace> = Api::all(bench.admin.clone());
+    namespaces.delete(&bench.namespace, &DeleteParams::default()).await.unwrap();
+    gone(&namespaces, &bench.namespace).await;
+    for binding in &bindings {
+        assert_eq!(bench.reasons(binding).await, ["Admitted", "Released"]);
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_was_lost_is_that_of_the_records_again() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({"termSeconds": 3600})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let before = bench.phase(&binding, Phase::Active).await.status.unwrap();
+    let bindings: Api<HatBinding> = Api::namespaced(bench.forger.clone(), &bench.namespace);
+    let nothing = Patch::Merge(json!({"status": null}));
+    let lost = bindings.patch_status(&binding.name_any(), &PatchParams::default(), &nothing).await.unwrap();
+    assert_eq!(lost.status, None);
+    let after = bench.phase(&binding, Phase::Active).await.status.unwrap();
+    assert_eq!((after.transitions, &after.bound_at, &after.expires_at), (1, &before.bound_at, &before.expires_at));
+    assert_eq!(bench.reasons(&binding).await, ["Admitted"]);
+}
+
+#[tokio::test]
+async fn what_has_ended_is_kept_until_somebody_deletes_it() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({"termSeconds": 1})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let ended = bench.phase(&binding, Phase::Expired).await;
+    assert!(ended.status.unwrap().ended_at.is_some());
+    bench.release(&binding).await;
+    gone(&bench.bindings(), &binding.name_any()).await;
+    assert_eq!(bench.reasons(&binding).await, ["Admitted", "TermEnded"]);
 }

@@ -5,6 +5,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod canary;
 mod cluster;
+mod grants;
 mod life;
+mod machine;
+mod outages;
+mod placement;
 mod program;
+mod readiness;
+mod rights;
+mod takeover;

@@ -55,7 +55,6 @@ impl Setup {
         command
     }
 
-    #[expect(dead_code, reason = "the tests that break an operator come next")]
     /// Starts the operator; it is killed when the value is dropped.
     pub fn start(&self, folder: &Path) -> Program {
         Program::start(&mut self.command(folder))

@@ -1,0 +1,101 @@
+//! Authority: there exactly while the hat is on, as much as its phase gives, and in nobody's way.
+
+use std::collections::BTreeSet;
+
+use hatrack_api::access::{MANAGED_BY, hat_role_name};
+use hatrack_api::hat_binding::Phase;
+use hatrack_testbed::{soon, unique};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::ObjectMeta;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::cluster::{Bench, gone, until};
+
+fn verbs(role: &Role) -> BTreeSet<String> {
+    role.rules.iter().flatten().flat_map(|rule| rule.verbs.clone()).collect()
+}
+
+#[tokio::test]
+async fn it_reads_while_it_warms_up_writes_while_it_is_active_and_ends_with_it() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({"throttles": {"warmupSeconds": 2}})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let name = hat_role_name(&hat, &binding.uid().unwrap());
+    let roles: Api<Role> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let reading = soon("the reading role", until(&roles, &name, |_| true)).await;
+    assert_eq!(verbs(&reading), ["get".to_owned()].into());
+    assert_eq!(reading.labels()[MANAGED_BY.0], MANAGED_BY.1);
+    soon("the whole role", until(&roles, &name, |role| verbs(role).contains("create"))).await;
+    let bound = bindings.get(&name).await.unwrap();
+    assert_eq!(bound.subjects.unwrap()[0].name, "ann");
+    may(&bench, "ann", true).await;
+    bench.release(&binding).await;
+    gone(&bindings, &name).await;
+    gone(&roles, &name).await;
+    may(&bench, "ann", false).await;
+}
+
+/// Waits until the authorizer says whether the service account may create pods.
+async fn may(bench: &Bench, account: &str, wanted: bool) {
+    let user = format!("system:serviceaccount:{}:{account}", bench.namespace);
+    let attributes = json!({"namespace": bench.namespace, "verb": "create", "resource": "pods"});
+    bench.allowed(&user, &attributes, wanted).await;
+}
+
+#[tokio::test]
+async fn a_quorum_gated_hat_holds_in_the_whole_cluster() {
+    let (bench, cluster) = Bench::with_cluster().await;
+    let hat = bench.hat(json!({"throttles": {"quorumGated": true, "quorumSize": 1}})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let sign = json!({"spec": {"cosignedBy": [{"spiffeID": bench.spiffe("bob")}]}});
+    let cosigner = bench.cosigner(cluster, "bob", &hat).await;
+    cosigner.patch(&binding.name_any(), &PatchParams::default(), &Patch::Merge(sign)).await.unwrap();
+    bench.phase(&binding, Phase::Active).await;
+    assert_eq!(bench.reasons(&binding).await, ["Quorum", "Admitted"]);
+    let name = hat_role_name(&hat, &binding.uid().unwrap());
+    let (roles, bindings) =
+        (Api::<ClusterRole>::all(bench.admin.clone()), Api::<ClusterRoleBinding>::all(bench.admin.clone()));
+    soon("the cluster role binding", until(&bindings, &name, |_| true)).await;
+    bench.release(&binding).await;
+    gone(&bindings, &name).await;
+    gone(&roles, &name).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_given_stands_in_nobodys_way_and_is_given_later() {
+    let (bench, _) = Bench::shared().await;
+    let missing = unique("later");
+    let rules = json!([{"verbs": ["get"], "resources": ["pods"]}]);
+    let hat = bench.hat(json!({"authority": {"namespaces": [missing], "rules": rules}})).await;
+    let waiting = bench.ask(&hat, "ann").await;
+    bench.phase(&waiting, Phase::Active).await;
+    let other = bench.hat(json!({})).await;
+    let served = bench.ask(&other, "bob").await;
+    let roles: Api<Role> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let name = hat_role_name(&other, &served.uid().unwrap());
+    soon("the role of another", until(&roles, &name, |_| true)).await;
+    let metadata = ObjectMeta { name: Some(missing.clone()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    Api::<Namespace>::all(bench.admin.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+    let roles: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &missing);
+    let name = hat_role_name(&hat, &waiting.uid().unwrap());
+    soon("the role in the new namespace", until(&roles, &name, |_| true)).await;
+}
+
+#[tokio::test]
+async fn what_somebody_changes_is_as_it_was_again() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let name = hat_role_name(&hat, &binding.uid().unwrap());
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    soon("the role binding", until(&bindings, &name, |_| true)).await;
+    let more = json!({"subjects": [{"kind": "ServiceAccount", "name": "eve", "namespace": bench.namespace}]});
+    bindings.patch(&name, &PatchParams::default(), &Patch::Merge(more)).await.unwrap();
+    let restored = |bound: &RoleBinding| bound.subjects.iter().flatten().all(|subject| subject.name == "ann");
+    soon("the one subject", until(&bindings, &name, restored)).await;
+}

@@ -1,0 +1,96 @@
+//! The operator was down, the API server was, or a watch brought nothing.
+
+use hatrack_api::HatBinding;
+use hatrack_api::access::hat_role_name;
+use hatrack_api::hat_binding::Phase;
+use hatrack_api::hat_swap::HatSwap;
+use hatrack_testbed::{FaultProxy, Server, soon};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::cluster::{Bench, breakable, gone, until};
+use crate::program::Setup;
+
+#[tokio::test]
+async fn what_was_deleted_while_no_operator_ran_loses_its_authority_at_the_next_start() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let hat = bench.hat(json!({})).await;
+    let operator = cluster.operator().start(cluster.plane.folder());
+    let (orderly, forced) = (bench.ask(&hat, "ann").await, bench.ask(&hat, "bob").await);
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let names = [&orderly, &forced].map(|binding| hat_role_name(&hat, &binding.uid().unwrap()));
+    for name in &names {
+        soon("the role binding", until(&bindings, name, |_| true)).await;
+    }
+    drop(operator);
+    bench.release(&orderly).await;
+    bench.release(&forced).await;
+    // Somebody takes the finalizer off: nobody sees the binding go.
+    let forger: Api<HatBinding> = Api::namespaced(bench.forger.clone(), &bench.namespace);
+    let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    forger.patch(&forced.name_any(), &PatchParams::default(), &bare).await.unwrap();
+    gone(&bench.bindings(), &forced.name_any()).await;
+    let _operator = cluster.operator().start(cluster.plane.folder());
+    let roles: Api<Role> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    for name in &names {
+        gone(&bindings, name).await;
+        gone(&roles, name).await;
+    }
+    gone(&bench.bindings(), &orderly.name_any()).await;
+    assert_eq!(bench.reasons(&orderly).await, ["Admitted", "Released"]);
+}
+
+#[tokio::test]
+async fn an_api_server_that_was_away_is_found_again() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let hat = bench.hat(json!({})).await;
+    let operator = cluster.operator().start(cluster.plane.folder());
+    operator.ready().await;
+    let before = bench.ask(&hat, "ann").await;
+    bench.phase(&before, Phase::Active).await;
+    cluster.plane.kill(Server::ApiServer).unwrap();
+    operator.not_ready("are not watched").await;
+    cluster.plane.start(Server::ApiServer).await.unwrap();
+    let bench = Bench { admin: cluster.plane.admin().await.unwrap(), ..bench };
+    let after = bench.ask(&hat, "bob").await;
+    bench.phase(&after, Phase::Active).await;
+    operator.ready().await;
+    for binding in [&before, &after] {
+        assert_eq!(bench.reasons(binding).await, ["Admitted"]);
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_somebody_else_made_first_is_finished_as_it_is() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let hat = bench.hat(json!({"termSeconds": 4})).await;
+    let identity = cluster.identity();
+    let proxy = FaultProxy::start(&cluster.plane, &identity).unwrap();
+    let operator = Setup::new(&cluster.kubeconfig(proxy.url())).start(cluster.plane.folder());
+    operator.ready().await;
+    let binding = bench.ask(&hat, "ann").await;
+    let active = bench.phase(&binding, Phase::Active).await;
+    // From now on the operator hears nothing, and when the term ends it decides by what it knows.
+    proxy.stale_watches();
+    let uid = binding.uid().unwrap();
+    let (first, _) = bench.records(&binding).await;
+    let mut spec = first[0].spec.clone();
+    let outcome = spec.outcome.as_mut().unwrap();
+    outcome.phase = Phase::Revoked;
+    outcome.ended_at = active.status.unwrap().bound_at;
+    spec.event = hatrack_api::hat_swap::SwapEvent::SwapOff;
+    (spec.reason, spec.message) = (Some("Revoked".to_owned()), Some("by somebody else".to_owned()));
+    let mut record = HatSwap::new(&format!("{uid}-2"), spec);
+    record.metadata.namespace = Some(hatrack_api::SYSTEM_NAMESPACE.to_owned());
+    let swaps: Api<HatSwap> = Api::namespaced(bench.forger.clone(), hatrack_api::SYSTEM_NAMESPACE);
+    swaps.create(&PostParams::default(), &record).await.unwrap();
+    bench.phase(&binding, Phase::Revoked).await;
+    assert_eq!(bench.reasons(&binding).await, ["Admitted", "Revoked"]);
+    let overtaken = "hatrack_operator_actions_total{action=\"record\",outcome=\"overtaken\"}";
+    assert!(operator.metric(overtaken).await > 0.0, "the record was there already");
+}

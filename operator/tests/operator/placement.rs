@@ -1,0 +1,72 @@
+//! Hats that need a machine: placed, stopped in two steps, moved when the machine is lost.
+
+use hatrack_api::hat_binding::Phase;
+use hatrack_testbed::unique;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::cluster::{Bench, held, phase_of};
+use crate::machine::{Machine, assigned, gpu};
+
+fn needs(model: &str, memory: &str) -> Value {
+    let selectors = [
+        format!("device.attributes.model == '{model}'"),
+        format!("device.capacity.memory.compareTo(quantity('{memory}')) >= 0"),
+    ];
+    json!({"requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": 1, "selectors": selectors}]}})
+}
+
+#[tokio::test]
+async fn a_hat_goes_to_the_machine_that_can_wear_it_and_to_the_next_once_it_has_stopped() {
+    let (bench, _) = Bench::shared().await;
+    let model = unique("model");
+    let small = Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "16Gi")])).await;
+    let large = Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "80Gi")])).await;
+    let hat = bench.hat(needs(&model, "24Gi")).await;
+    let first = bench.ask(&hat, "ann").await;
+    let active = bench.phase(&first, Phase::Active).await.status.unwrap();
+    assert_eq!(
+        (active.node_name.as_deref(), active.devices.as_slice()),
+        (Some(&*large.name), &["gpu-0".to_owned()][..])
+    );
+    let node = large.until("the hat in its list", |node| !assigned(node).is_empty()).await.status.unwrap();
+    assert_eq!(node.summary.unwrap().hats, Some(hat.clone()));
+    assert_eq!(node.hats.unwrap()[0].grace_seconds, Some(5));
+    let second = bench.ask(&hat, "bob").await;
+    let waiting = bench.until(&second, "held", |binding| held(binding).is_some()).await;
+    let (reason, message) = held(&waiting).unwrap();
+    assert_eq!(reason, "Unschedulable");
+    assert!(message.starts_with("0/") && message.contains("16Gi of memory (needs 24Gi)"), "{message}");
+    bench.release(&first).await;
+    bench.phase(&second, Phase::Active).await;
+    let node = large.until("one hat", |node| assigned(node).len() == 1).await;
+    assert_eq!(assigned(&node), [second.uid().unwrap()]);
+    assert_eq!(bench.reasons(&second).await, ["Admitted"]);
+    assert!(assigned(&small.nodes().get(&small.name).await.unwrap()).is_empty());
+}
+
+#[tokio::test]
+async fn the_hats_of_a_lost_machine_move_once_it_is_fenced() {
+    let (bench, _) = Bench::shared().await;
+    let model = unique("model");
+    let one = Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "24Gi")])).await;
+    let hat = bench.hat(needs(&model, "24Gi")).await;
+    let binding = bench.ask(&hat, "ann").await;
+    bench.phase(&binding, Phase::Active).await;
+    let other = Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "24Gi")])).await;
+    other.readiness("True", "LeaseRenewed").await;
+    one.connect(false);
+    one.readiness("Unknown", "LeaseSilent").await;
+    let name = Some(other.name.clone());
+    let moved = |binding: &hatrack_api::HatBinding| {
+        phase_of(binding) == Phase::Active && binding.status.as_ref().unwrap().node_name == name
+    };
+    bench.until(&binding, "moved", moved).await;
+    assert_eq!(bench.reasons(&binding).await, ["Admitted", "NodeLost", "Moved"]);
+    one.readiness("Unknown", "Fenced").await;
+    let lease = one.leases().get(&one.name).await.unwrap();
+    assert_eq!(lease.spec.unwrap().lease_transitions, Some(1));
+    assert!(assigned(&one.nodes().get(&one.name).await.unwrap()).is_empty());
+    one.connect(true);
+    one.readiness("True", "LeaseRenewed").await;
+}
