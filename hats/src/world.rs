@@ -141,6 +141,11 @@ impl World {
         self.set_aside.remove(uid);
     }
 
+    /// Every binding is decided upon again.
+    pub fn take_up_all(&mut self) {
+        self.set_aside.clear();
+    }
+
     pub(crate) fn is_set_aside(&self, uid: &str) -> bool {
         self.set_aside.contains(uid)
     }

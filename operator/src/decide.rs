@@ -2,19 +2,21 @@
 //!
 //! * In: the world, the time, whether the fence holds. Out: writes; [`Progress`].
 //!
-//! A decision is asked for when there is news, when something becomes due, and when the wall clock was set. Its actions are carried out one
-//! after the other. When one fails, the rest is dropped: what it was about is read anew where the answer says that the world is
-//! another one, and the decision is asked again, after a while if need be.
+//! A decision is asked for when there is news, when something becomes due, and when the wall clock was set. Its actions are carried out in
+//! their order, those that do not depend on each other side by side ([`batches`]). When one fails, the rest is dropped: what it was about is
+//! read anew where the answer says that the world is another one, and the decision is asked again, after a while if need be.
 //!
 //! **What the API server refuses for good** (a namespace that is not there, a webhook of others) must not stand in the way of everything that
 //! comes after it in the plan. A binding that cannot be written is set aside for a while and stays as it is. Authority that cannot be
 //! given, and what nothing else depends on, is left out for a while.
 
 mod act;
+mod batches;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use hatrack_hats::{Action, Moment, Plan, decide};
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
@@ -23,9 +25,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use self::act::{Actor, Done, Setback};
+use self::batches::{Lane, batches};
 use crate::canary::Canary;
 use crate::clock::{Alarm, now};
 use crate::config::{Config, jittered};
+use crate::failure::Failure;
 use crate::leader::Leadership;
 use crate::metrics::Decisions;
 use crate::observe::{Observed, Seen};
@@ -68,10 +72,25 @@ enum Subject {
     Record(String),
 }
 
+/// Requests at a time. The API server commits what comes together with one write to its disk.
+const AT_A_TIME: usize = 16;
+
+/// Why a lane was not gone to its end.
+enum Stop {
+    /// This operator does not lead any more.
+    Deposed,
+    /// The world is another one.
+    Overtaken,
+    /// This will be refused again.
+    Refused(Subject, Failure),
+    /// Nothing is known of it.
+    Failed(Failure),
+}
+
 /// What became of a plan.
 enum Outcome {
-    /// Everything was done that could be.
-    Done(Plan),
+    /// Everything was done that could be: how many actions, and when something becomes due.
+    Done(usize, Option<Moment>),
     /// The world is another one: decide again.
     Overtaken,
     /// This operator does not lead any more.
@@ -101,6 +120,7 @@ impl Decider {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut overtaken = 0;
+        self.observed.did(|seen| seen.world.take_up_all());
         loop {
             if self.changes.wait_for(Seen::is_complete).await.is_err() {
                 return;
@@ -109,11 +129,11 @@ impl Decider {
             self.canary.mark_unchanged();
             let decided = self.changes.borrow_and_update().news;
             match self.turn().await {
-                Ok(Outcome::Done(plan)) => {
+                Ok(Outcome::Done(acted, wake_at)) => {
                     overtaken = 0;
                     self.went_well();
-                    if plan.actions.is_empty() {
-                        self.wait(decided, plan.wake_at).await;
+                    if acted == 0 {
+                        self.wait(decided, wake_at).await;
                     }
                 }
                 Ok(Outcome::Overtaken) if overtaken < OVERTAKEN_AT_ONCE => overtaken += 1,
@@ -152,36 +172,70 @@ impl Decider {
         let began = since_boot();
         let plan = spawn_blocking(move || decide(&world, now)).await?;
         self.decisions.decided(since_boot().saturating_sub(began));
-        let mut left = Plan { actions: vec![], wake_at: plan.wake_at };
-        for action in plan.actions {
-            if !self.leadership.holds() {
-                return Ok(Outcome::Deposed);
+        let Plan { actions, wake_at } = plan;
+        let mut acted = 0;
+        for batch in batches(actions) {
+            let lanes = stream::iter(batch).map(|lane| self.go(lane)).buffer_unordered(AT_A_TIME);
+            let results: Vec<(usize, Option<Stop>)> = lanes.collect().await;
+            acted += results.iter().map(|(done, _)| done).sum::<usize>();
+            if let Some(outcome) = self.judge(results.into_iter().filter_map(|(_, stop)| stop))? {
+                return Ok(outcome);
             }
+        }
+        Ok(Outcome::Done(acted, wake_at))
+    }
+
+    /// Carries out what is in a lane. Says how much of it was done, and what stopped it.
+    async fn go(&self, lane: Lane) -> (usize, Option<Stop>) {
+        let mut done = 0;
+        for action in lane {
             let subject = subject(&action);
             if subject.as_ref().is_some_and(|subject| self.refused.contains_key(subject)) {
                 continue;
             }
-            let done = self.actor.act(&action).await;
-            self.decisions.acted(act::name(&action), outcome(&done));
-            match done {
-                Ok(Done::Done) => left.actions.push(action),
-                Ok(Done::Withheld) => {}
-                Err(Setback::Overtaken) => return Ok(Outcome::Overtaken),
-                Err(Setback::Refused(failure)) => match subject {
-                    Some(subject) => {
-                        let what = format!("refused: {}", act::name(&action));
-                        tracing::warn!(error = chain(&failure), ?subject, hint = failure.hint(), "{what}");
-                        let is_binding = self.leave_alone(subject);
-                        if is_binding {
-                            return Ok(Outcome::Overtaken);
-                        }
+            if !self.leadership.holds() {
+                return (done, Some(Stop::Deposed));
+            }
+            let result = self.actor.act(&action).await;
+            self.decisions.acted(act::name(&action), outcome(&result));
+            let stop = match (result, subject) {
+                (Ok(Done::Done), _) => {
+                    done += 1;
+                    continue;
+                }
+                (Ok(Done::Withheld), _) => continue,
+                (Err(Setback::Overtaken), _) => Stop::Overtaken,
+                (Err(Setback::Refused(failure)), Some(subject)) => Stop::Refused(subject, failure),
+                (Err(Setback::Refused(failure)), None) | (Err(Setback::Failed(failure)), _) => Stop::Failed(failure),
+            };
+            return (done, Some(stop));
+        }
+        (done, None)
+    }
+
+    /// What the stops of a batch make of the plan: `None` if it goes on.
+    fn judge(&mut self, stops: impl Iterator<Item = Stop>) -> Result<Option<Outcome>, Failure> {
+        let mut outcome = None;
+        let mut failed = None;
+        for stop in stops {
+            match stop {
+                Stop::Deposed => return Ok(Some(Outcome::Deposed)),
+                Stop::Overtaken => outcome = Some(Outcome::Overtaken),
+                Stop::Failed(failure) => failed = Some(failure),
+                Stop::Refused(subject, failure) => {
+                    tracing::warn!(
+                        error = chain(&failure),
+                        ?subject,
+                        hint = failure.hint(),
+                        "refused: left alone for a while"
+                    );
+                    if self.leave_alone(subject) {
+                        outcome = Some(Outcome::Overtaken);
                     }
-                    None => return Err(Box::new(failure)),
-                },
-                Err(Setback::Failed(failure)) => return Err(Box::new(failure)),
+                }
             }
         }
-        Ok(Outcome::Done(left))
+        failed.map_or(Ok(outcome), Err)
     }
 
     /// Leaves a subject alone for a while. Says whether decisions have to be made without it.
