@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A sysfs attribute has at most one page (kernel documentation, `filesystems/sysfs.rst`); files of `/proc` that we read stay below this too.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+/// What one read asks for. The kernel gives of an attribute of sysfs at most one page at a time (Linux, `fs/kernfs/file.c`),
+/// and pages have at least this many bytes.
+const PIECE: usize = 4096;
+
+/// No file that is looked at comes near it; what is longer is cut.
+const MAX_FILE_BYTES: usize = 4 << 20;
 
 /// A file or folder is there, or may be there, and could not be read. It is never the same as an absent one.
 #[derive(Debug, thiserror::Error)]
@@ -83,11 +87,10 @@ impl Root {
 
     /// The content of a file.
     pub fn bytes(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Unreadable> {
-        self.read(path.as_ref(), |file| {
-            let mut content = Vec::new();
-            file.take(MAX_FILE_BYTES).read_to_end(&mut content)?;
-            Ok(content)
-        })
+        let path = path.as_ref();
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let is_attribute = path.strip_prefix("/").unwrap_or(path).starts_with("sys");
+        unless_absent(path, File::open(self.resolve(path)).and_then(|file| content(file, is_attribute)))
     }
 
     /// The content of a text file, without white space and NULs at its ends (device-tree properties end with NUL).
@@ -136,11 +139,24 @@ impl Root {
         let path = path.as_ref();
         Ok(unless_absent(path, fs::symlink_metadata(self.resolve(path)))?.is_some())
     }
+}
 
-    fn read<T>(&self, path: &Path, read: impl FnOnce(File) -> io::Result<T>) -> Result<Option<T>, Unreadable> {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        unless_absent(path, File::open(self.resolve(path)).and_then(read))
+/// The content of a file. An attribute of sysfs is at its end with the first piece that is not full: reading on to be sure
+/// would double what a look costs. Files of `/proc` come in pieces of any size.
+fn content(mut file: File, is_attribute: bool) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let mut piece = [0; PIECE];
+    while content.len() < MAX_FILE_BYTES {
+        let length = match file.read(&mut piece) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        content.extend_from_slice(&piece[..length]);
+        if length == 0 || (is_attribute && length < PIECE) {
+            break;
+        }
     }
+    Ok(content)
 }
 
 /// `ENODEV` and `ENXIO` come from the sysfs attribute of a device that went away between the listing and the reading.
@@ -184,6 +200,21 @@ mod tests {
         assert_eq!(root.value::<u32>("/count").unwrap(), Some(8));
         assert_eq!(root.value::<u32>("/model").unwrap(), None);
         assert_eq!(root.text("/junk").unwrap().as_deref(), Some("\u{fffd}ok"));
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end() {
+        let (folder, root) = root();
+        fs::create_dir(folder.path().join("sys")).unwrap();
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
+            let written: Vec<u8> = (0..length).map(|index| u8::try_from(index % 251).unwrap()).collect();
+            for path in ["sys/descriptors", "cpuinfo"] {
+                fs::write(folder.path().join(path), &written).unwrap();
+                assert_eq!(root.bytes(path).unwrap().as_deref(), Some(&*written), "{length} bytes of {path}");
+            }
+        }
+        fs::write(folder.path().join("endless"), vec![0; MAX_FILE_BYTES + 2 * PIECE]).unwrap();
+        assert_eq!(root.bytes("endless").unwrap().unwrap().len(), MAX_FILE_BYTES);
     }
 
     #[test]
