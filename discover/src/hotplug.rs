@@ -11,6 +11,7 @@ mod usb;
 
 use std::io;
 
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 pub use uevent::Action;
 
 use kernel::Uevents;
@@ -53,42 +54,83 @@ pub struct Ended;
 #[derive(Debug)]
 pub struct Hotplug {
     uevents: Option<Uevents>,
-    usb: Option<Arrivals>,
+    usb: Usb,
+}
+
+/// libusb asks every device for its descriptors when it is opened, which takes milliseconds.
+#[derive(Debug)]
+enum Usb {
+    Unopened,
+    Opening(JoinHandle<rusb::Result<Arrivals>>),
+    Open(Arrivals),
+    Ended,
 }
 
 impl Hotplug {
     /// Opens what can be opened; one source alone is enough. It must be called in a Tokio runtime with I/O.
+    ///
+    /// Beside uevents, libusb is opened by the first [`Hotplug::changed`], on a thread of its own: the first look at the
+    /// machine need not wait for it.
     pub fn open() -> Result<Self, Unavailable> {
-        let (uevents, usb) = match (Uevents::open(), Arrivals::open()) {
-            (Err(uevents), Err(usb)) => return Err(Unavailable { uevents, usb }),
-            opened => opened,
-        };
-        let uevents = uevents
-            .inspect_err(|error| tracing::warn!(%error, "no uevents of the kernel: libusb alone tells of changes"));
-        let usb =
-            usb.inspect_err(|error| tracing::info!(%error, "no USB events of libusb: uevents alone tell of changes"));
-        Ok(Self { uevents: uevents.ok(), usb: usb.ok() })
+        match Uevents::open() {
+            Ok(uevents) => Ok(Self { uevents: Some(uevents), usb: Usb::Unopened }),
+            Err(uevents) => match Arrivals::open() {
+                Ok(arrivals) => {
+                    tracing::warn!(error = %uevents, "no uevents of the kernel: libusb alone tells of changes");
+                    Ok(Self { uevents: None, usb: Usb::Open(arrivals) })
+                }
+                Err(usb) => Err(Unavailable { uevents, usb }),
+            },
+        }
     }
 
     /// Waits until something changed. Nothing is lost when the future is dropped before it is ready.
     pub async fn changed(&mut self) -> Result<Event, Ended> {
         loop {
-            match (&mut self.uevents, &mut self.usb) {
-                (None, None) => return Err(Ended),
-                (uevents, usb) => tokio::select! {
-                    event = next_uevent(uevents.as_ref()) => match event {
-                        Ok(event) => return Ok(event),
-                        Err(error) => {
-                            tracing::warn!(%error, "the kernel's uevents ended");
-                            self.uevents = None;
-                        }
-                    },
-                    arrived = next_arrival(usb.as_mut()) => match arrived {
-                        Some(()) => return Ok(Event::Usb),
-                        None => self.usb = None,
-                    },
+            if let (None, Usb::Ended) = (&self.uevents, &self.usb) {
+                return Err(Ended);
+            }
+            tokio::select! {
+                event = next_uevent(self.uevents.as_ref()) => match event {
+                    Ok(event) => return Ok(event),
+                    Err(error) => {
+                        tracing::warn!(%error, "the kernel's uevents ended");
+                        self.uevents = None;
+                    }
+                },
+                arrived = self.usb.next(), if !matches!(self.usb, Usb::Ended) => match arrived {
+                    Some(()) => return Ok(Event::Usb),
+                    None => self.usb = Usb::Ended,
                 },
             }
+        }
+    }
+}
+
+impl Usb {
+    /// Waits for the next arrivals or departures; `None` when there will be none.
+    async fn next(&mut self) -> Option<()> {
+        loop {
+            match self {
+                Self::Unopened => *self = Self::Opening(spawn_blocking(Arrivals::open)),
+                Self::Opening(opening) => *self = opened(opening.await),
+                Self::Open(arrivals) => return arrivals.next().await,
+                Self::Ended => return None,
+            }
+        }
+    }
+}
+
+fn opened(result: Result<rusb::Result<Arrivals>, JoinError>) -> Usb {
+    match result {
+        Ok(Ok(arrivals)) => Usb::Open(arrivals),
+        Ok(Err(error)) => {
+            tracing::info!(%error, "no USB events of libusb: uevents alone tell of changes");
+            Usb::Ended
+        }
+        Err(error) => {
+            tracing::warn!(%error, "opening libusb failed: uevents alone tell of changes");
+            Usb::Ended
         }
     }
 }
@@ -96,13 +138,6 @@ impl Hotplug {
 async fn next_uevent(uevents: Option<&Uevents>) -> io::Result<Event> {
     match uevents {
         Some(uevents) => uevents.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_arrival(usb: Option<&mut Arrivals>) -> Option<()> {
-    match usb {
-        Some(usb) => usb.next().await,
         None => std::future::pending().await,
     }
 }
@@ -117,7 +152,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_source_it_ends_instead_of_waiting_for_ever() {
-        let mut hotplug = Hotplug { uevents: None, usb: None };
+        let mut hotplug = Hotplug { uevents: None, usb: Usb::Ended };
         assert!(matches!(hotplug.changed().await, Err(Ended)));
     }
 
