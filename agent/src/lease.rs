@@ -6,6 +6,9 @@
 //!
 //! The Lease is renewed by PUT with its `resourceVersion`, so that a renewal that was overtaken is refused.
 //! `leaseTransitions` is the operator's and is taken over as it is.
+//!
+//! It is read for the first time while the machine is still being looked at. That opens the second connection to the API
+//! server (the watch keeps the first one), so that the registration of a new machine does not wait for a TLS handshake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +57,13 @@ pub struct Inputs {
     pub observations: watch::Receiver<Option<Arc<Observation>>>,
 }
 
+/// The Lease as it was last read or written.
+enum Known {
+    Unread,
+    Absent,
+    Present(Box<NodeLease>),
+}
+
 /// Renews the Lease.
 pub struct Keeper {
     inputs: Inputs,
@@ -62,7 +72,7 @@ pub struct Keeper {
     renewals: watch::Sender<Renewal>,
     name: String,
     timing: config::Lease,
-    known: Option<NodeLease>,
+    known: Known,
     backoff: Backoff,
     trouble: Trouble,
 }
@@ -83,7 +93,7 @@ impl Keeper {
             renewals,
             name: config.name.clone(),
             timing: config.lease,
-            known: None,
+            known: Known::Unread,
             backoff: Backoff::new(config.backoff),
             trouble: Trouble::default(),
         }
@@ -91,8 +101,9 @@ impl Keeper {
 
     /// Runs without end.
     pub async fn run(mut self) {
+        self.read_ahead().await;
         loop {
-            let holder = self.holder().await;
+            let holder = holder(&mut self.inputs).await;
             let due = Instant::now() + self.timing.period.get();
             let sent = since_boot();
             match self.renew(&holder).await {
@@ -108,46 +119,34 @@ impl Keeper {
         }
     }
 
-    /// Waits until the object is this machine's, and returns its hardware id.
-    async fn holder(&mut self) -> String {
-        let Inputs { own, observations } = &mut self.inputs;
-        loop {
-            let ours = observations.borrow_and_update().as_ref().and_then(|seen| seen.inventory().hardware_id.clone());
-            let standing = Standing::of(&own.borrow_and_update(), ours.as_deref());
-            if let (Standing::Ours, Some(ours)) = (standing, ours) {
-                return ours;
-            }
-            tokio::select! {
-                Ok(()) = observations.changed() => {}
-                Ok(()) = own.changed() => {}
-                else => std::future::pending().await,
-            }
+    /// Reads the Lease until it is known whose the object is. What was read long before the first renewal is read again then.
+    async fn read_ahead(&mut self) {
+        let began = Instant::now();
+        let path = self.path();
+        let read = read(&self.server, &path);
+        let (known, _) = tokio::join!(read, holder(&mut self.inputs));
+        match known {
+            Ok(known) if began.elapsed() < self.timing.period.get() => self.known = known,
+            Ok(_) => {}
+            Err(failure) => tracing::debug!(error = chain(&failure), "the Lease cannot be read yet"),
         }
     }
 
     /// Renews the Lease, or makes it, and returns the operator's fence.
     async fn renew(&mut self, holder: &str) -> Result<i32, Failure> {
-        if self.known.is_none() {
-            self.known = self.read().await?;
+        if let Known::Unread = self.known {
+            self.known = read(&self.server, &self.path()).await?;
         }
         let written: NodeLease = match &self.known {
-            Some(lease) => {
+            Known::Present(lease) => {
                 let lease = json!(self.renewed(lease, holder));
                 self.server.write(Write::Replace, &self.path(), &lease).await?
             }
-            None => self.server.write(Write::Apply, &self.path(), &self.fresh(holder)).await?,
+            Known::Absent | Known::Unread => self.server.write(Write::Apply, &self.path(), &self.fresh(holder)).await?,
         };
         let transitions = written.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
-        self.known = Some(without_managers(written));
+        self.known = Known::Present(Box::new(without_managers(written)));
         Ok(transitions)
-    }
-
-    async fn read(&self) -> Result<Option<NodeLease>, Failure> {
-        match self.server.get(&self.path()).await {
-            Ok(lease) => Ok(Some(without_managers(lease))),
-            Err(Failure::NotFound { kind, .. }) if kind != "namespaces" => Ok(None),
-            Err(failure) => Err(failure),
-        }
     }
 
     fn renewed(&self, lease: &NodeLease, holder: &str) -> NodeLease {
@@ -194,11 +193,36 @@ impl Keeper {
     /// What is known of the Lease may be what was wrong: it is read anew.
     fn failed(&mut self, failure: &Failure) -> Duration {
         if failure.is_about_content() {
-            self.known = None;
+            self.known = Known::Unread;
         }
         self.trouble.log("the Lease cannot be renewed", failure, failure.hint());
         self.renewals.send_modify(|renewal| renewal.failure = Some(chain(failure)));
         self.backoff.after(failure)
+    }
+}
+
+/// Waits until the object is this machine's, and returns its hardware id.
+async fn holder(inputs: &mut Inputs) -> String {
+    let Inputs { own, observations } = inputs;
+    loop {
+        let ours = observations.borrow_and_update().as_ref().and_then(|seen| seen.inventory().hardware_id.clone());
+        let standing = Standing::of(&own.borrow_and_update(), ours.as_deref());
+        if let (Standing::Ours, Some(ours)) = (standing, ours) {
+            return ours;
+        }
+        tokio::select! {
+            Ok(()) = observations.changed() => {}
+            Ok(()) = own.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}
+
+async fn read(server: &ApiServer, path: &str) -> Result<Known, Failure> {
+    match server.get(path).await {
+        Ok(lease) => Ok(Known::Present(Box::new(without_managers(lease)))),
+        Err(Failure::NotFound { kind, .. }) if kind != "namespaces" => Ok(Known::Absent),
+        Err(failure) => Err(failure),
     }
 }
 
