@@ -124,7 +124,7 @@ impl ApiServer {
         if status.is_success() {
             return Ok(response);
         }
-        let retry_after = retry_after(response.headers());
+        let retry_after = retry_after(response.headers(), self.clock.now());
         Err(Failure::of_answer(status, retry_after, &read(response.into_body()).await?))
     }
 }
@@ -140,10 +140,16 @@ fn date(headers: &HeaderMap) -> Option<Timestamp> {
     DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-/// `Retry-After` (RFC 9110, 10.2.3); the API server writes seconds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// `Retry-After` (RFC 9110, 10.2.3): the API server writes seconds, a proxy in front of it perhaps a time, which is set
+/// against the clock of who sent it.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    text.parse().ok().map(Duration::from_secs)
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let time = DateTimeParser::new().parse_timestamp(text).ok()?;
+    let wait = time.duration_since(date(headers).unwrap_or(now));
+    Some(Duration::try_from(wait).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -152,13 +158,19 @@ mod tests {
 
     #[test]
     fn headers_are_read() {
+        let now = "1994-11-06T08:49:30Z".parse().unwrap();
         let mut headers = HeaderMap::new();
-        assert_eq!((date(&headers), retry_after(&headers)), (None, None));
-        headers.insert(header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
-        headers.insert(header::RETRY_AFTER, "3".parse().unwrap());
-        assert_eq!(date(&headers), Some("1994-11-06T08:49:37Z".parse().unwrap()));
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(3)));
-        headers.insert(header::RETRY_AFTER, "soon".parse().unwrap());
-        assert_eq!(retry_after(&headers), None);
+        assert_eq!((date(&headers), retry_after(&headers, now)), (None, None));
+        let mut wait = |text: &str| {
+            headers.insert(header::RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(wait("3"), Some(Duration::from_secs(3)));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)), "by the clock that is known");
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO), "a time that has passed");
+        headers.insert(header::DATE, "Sun, 06 Nov 1994 08:48:50 GMT".parse().unwrap());
+        assert_eq!(date(&headers), Some("1994-11-06T08:48:50Z".parse().unwrap()));
+        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(10)), "by the sender's own clock");
     }
 }
