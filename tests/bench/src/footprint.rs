@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hatrack_testbed::{ControlPlane, FaultProxy};
+use serde_json::Value;
 
 use crate::agent::Cluster;
 use crate::answers::Answers;
@@ -53,10 +54,26 @@ pub(crate) async fn measure_rest(table: &mut Table, plane: &ControlPlane, cluste
     let request =
         http::Request::get(format!("/apis/society.zeta.io/v1alpha1/clusternodes/{}", node.name)).body(Vec::new())?;
     let object = cluster.admin.request_text(request).await?;
-    #[expect(clippy::cast_precision_loss, reason = "a size far below 2^52")]
-    let kilobytes = object.len() as f64 / 1000.0;
-    table.at_most("object, 8 GPUs + 20 phones, managedFields too", 16.0, kilobytes, "kB", String::new());
+    let kilobytes = megabytes(object.len() as u64) * 1000.0;
+    let parts = parts(&serde_json::from_str(&object)?);
+    table.at_most("object, 8 GPUs + 20 phones, managedFields too", 16.0, kilobytes, "kB", parts);
     Ok(())
+}
+
+/// How the bytes of an object divide: who owns what, each class of devices, and the long lists of the status.
+fn parts(object: &Value) -> String {
+    let devices = object["status"]["devices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_class = |class: &str| {
+        let sizes: Vec<_> = devices.iter().filter(|device| device["class"] == class).map(length).collect();
+        format!("{} of {} {class}s", sizes.iter().sum::<usize>(), sizes.len())
+    };
+    let status = |part: &str| format!("{} of {part}", length(&object["status"][part]));
+    let managers = format!("{} bytes of managedFields", length(&object["metadata"]["managedFields"]));
+    [managers, of_class("gpu"), of_class("phone"), status("storage"), status("interfaces")].join(", ")
+}
+
+fn length(value: &Value) -> usize {
+    value.to_string().len()
 }
 
 /// Requests other than the Lease's renewal.

@@ -1,7 +1,7 @@
 //! `make bench`: what hatrack costs on this machine, beside the numbers that `docs/design.md` sets.
 //!
 //! Times depend on the machine, so each stands beside a yardstick of the same run: the bare work that it cannot be faster than.
-//! The binary that is measured is named by `HATRACK_AGENT`.
+//! The binary that is measured is named by `HATRACK_AGENT`. Arguments name the topics to measure ([`TOPICS`]), none of them meaning all.
 
 mod agent;
 mod answers;
@@ -20,17 +20,37 @@ use hatrack_testbed::{ControlPlane, Options};
 use crate::agent::Cluster;
 use crate::table::Table;
 
+/// What can be measured alone.
+const TOPICS: [&str; 5] = ["discovery", "binary", "start", "event", "rest"];
+
 #[tokio::main]
 async fn main() -> Result<()> {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|topic| !TOPICS.contains(&topic.as_str())) {
+        anyhow::bail!("`{unknown}` is no topic: {}", TOPICS.join(", "));
+    }
+    let is_wanted = |topic: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == topic);
     let binary = std::env::var_os("HATRACK_AGENT").map(PathBuf::from);
     let binary = binary.context("HATRACK_AGENT names no agent: run `make bench`")?;
     let mut table = Table::default();
-    discovery::measure(&mut table)?;
-    footprint::measure_binary(&mut table, &binary)?;
-    let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
-    let cluster = Cluster::install(&plane, binary).await?;
-    registration::measure_start(&mut table, &plane, &cluster).await?;
-    registration::measure_event(&mut table, &plane, &cluster).await?;
-    footprint::measure_rest(&mut table, &plane, &cluster).await?;
+    if is_wanted("discovery") {
+        discovery::measure(&mut table)?;
+    }
+    if is_wanted("binary") {
+        footprint::measure_binary(&mut table, &binary)?;
+    }
+    if ["start", "event", "rest"].into_iter().any(is_wanted) {
+        let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
+        let cluster = Cluster::install(&plane, binary).await?;
+        if is_wanted("start") {
+            registration::measure_start(&mut table, &plane, &cluster).await?;
+        }
+        if is_wanted("event") {
+            registration::measure_event(&mut table, &plane, &cluster).await?;
+        }
+        if is_wanted("rest") {
+            footprint::measure_rest(&mut table, &plane, &cluster).await?;
+        }
+    }
     table.print()
 }
