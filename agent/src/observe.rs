@@ -13,7 +13,6 @@ mod sources;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hatrack_api::cluster_node::{Attribute, Device, DeviceClass, attribute};
 use hatrack_discover::inventory::{self, Answers, Facts, Inventory};
 use hatrack_discover::names::Names;
 use hatrack_discover::nvidia;
@@ -146,24 +145,27 @@ impl Observer {
         let (mut names, previous) = (self.names.clone(), self.previous.clone());
         let composed = spawn_blocking(move || {
             let facts = facts.unwrap_or_else(|| inventory::look(&root));
+            let concern_nvml = facts.concern_nvml();
             let inventory = Inventory::compose(&root, facts, &answers, &mut names, previous.as_ref());
-            (inventory, names, answers)
+            (inventory, names, answers, concern_nvml)
         });
         match composed.await {
-            Ok((inventory, names, answers)) => self.publish(inventory, names, &answers),
+            Ok((inventory, names, answers, concern_nvml)) => {
+                let asks_nvml = concern_nvml && self.nvml_mode == NvmlMode::Auto;
+                self.publish(inventory, names, &answers, asks_nvml);
+            }
             Err(error) => tracing::error!(%error, "looking at the machine failed: what was last seen stands"),
         }
         self.outputs.activity.send_replace(Activity::default());
         self.outputs.looks.ended(cause, began.elapsed());
     }
 
-    fn publish(&mut self, mut inventory: Inventory, names: Names, answers: &Answers) {
+    fn publish(&mut self, mut inventory: Inventory, names: Names, answers: &Answers, asks_nvml: bool) {
         keep_hardware_id(&mut inventory, self.previous.as_ref());
-        let has_nvidia = self.nvml_mode == NvmlMode::Auto && inventory.devices.iter().any(is_nvidia);
-        if has_nvidia {
+        if asks_nvml {
             self.sources.ask_nvml();
         }
-        let awaited = awaited(answers, has_nvidia);
+        let awaited = awaited(answers, asks_nvml);
         self.names.clone_from(&names);
         self.previous = Some(inventory.clone());
         let nvml =
@@ -199,20 +201,15 @@ fn keep_hardware_id(inventory: &mut Inventory, previous: Option<&Inventory>) {
     }
 }
 
-fn is_nvidia(device: &Device) -> bool {
-    let maker = device.attributes.get(attribute::VENDOR);
-    device.class == DeviceClass::Gpu && matches!(maker, Some(Attribute::String(maker)) if maker == "nvidia")
-}
-
 /// A phone that adb can use and that has not told of itself yet is awaited, too.
-fn awaited(answers: &Answers, has_nvidia: bool) -> Vec<&'static str> {
+fn awaited(answers: &Answers, asks_nvml: bool) -> Vec<&'static str> {
     let phone_is_silent = |phone: &adb::Transport| phone.state == adb::State::Device && phone.told.is_none();
     let adb = match &answers.adb {
         adb::View::Pending => true,
         adb::View::Listed(phones) => phones.iter().any(phone_is_silent),
         adb::View::NotAsked | adb::View::Unreachable(_) => false,
     };
-    let nvml = has_nvidia && answers.nvml == nvidia::View::Pending;
+    let nvml = asks_nvml && answers.nvml == nvidia::View::Pending;
     [("NVML", nvml), ("the adb server", adb)].into_iter().filter_map(|(who, waits)| waits.then_some(who)).collect()
 }
 

@@ -49,7 +49,7 @@ pub struct Buses {
 pub async fn look(options: &MachineOptions) -> Result<Look, NoTree> {
     let root = root(options)?;
     let facts = inventory::look(&root);
-    let (nvml, adb) = tokio::join!(ask_nvml(&root, options.deadline), ask_adb(&root, options));
+    let (nvml, adb) = tokio::join!(ask_nvml(&root, &facts, options.deadline), ask_adb(&root, options));
     let buses = Buses { links: links(&root), controllers: controllers(&root) };
     Ok(Look { root, facts, answers: Answers { nvml, adb }, buses })
 }
@@ -93,8 +93,12 @@ fn root(options: &MachineOptions) -> Result<Root, NoTree> {
 }
 
 /// The driver of this machine knows nothing of another one's tree.
-async fn ask_nvml(root: &Root, deadline: Duration) -> nvidia::View {
-    if root.is_machine() { probe::ask(Path::new(OWN_EXECUTABLE), deadline).await } else { nvidia::View::default() }
+async fn ask_nvml(root: &Root, facts: &Facts, deadline: Duration) -> nvidia::View {
+    if root.is_machine() && facts.concern_nvml() {
+        probe::ask(Path::new(OWN_EXECUTABLE), deadline).await
+    } else {
+        nvidia::View::default()
+    }
 }
 
 /// The server of this machine is asked about another one's tree only when it is named.

@@ -36,6 +36,11 @@ pub fn is_gpu(function: &Function) -> bool {
     }
 }
 
+/// Whether a PCI function is a GPU that NVIDIA's driver holds, so that NVML knows it.
+pub fn has_nvidia_driver(function: &Function) -> bool {
+    is_gpu(function) && function.driver.as_deref() == Some(nvidia::DRIVER)
+}
+
 /// Every GPU, and every MIG instance of one.
 pub fn sightings(root: &Root, functions: &[Function], nvml: &View) -> Result<Vec<Sighting>, Unreadable> {
     let driver = nvidia::Driver::read(root, functions)?;
@@ -156,7 +161,7 @@ pub fn recall(devices: &mut Vec<Device>, previous: &[Device], nvml: &View) {
 /// Whether NVML would tell more of a device.
 fn is_silent(device: &Device) -> bool {
     let driver = device.attributes.get(attribute::DRIVER);
-    device.class == DeviceClass::Gpu && driver == Some(&Attribute::string("nvidia"))
+    device.class == DeviceClass::Gpu && driver == Some(&Attribute::string(nvidia::DRIVER))
 }
 
 fn is_same(before: &Device, device: &Device) -> bool {

@@ -29,6 +29,13 @@ pub struct Facts {
     interfaces: Result<Vec<Interface>, Unreadable>,
 }
 
+impl Facts {
+    /// Whether NVML can tell more: a GPU has NVIDIA's driver, or it could not be told whether one has.
+    pub fn concern_nvml(&self) -> bool {
+        self.pci.as_ref().map_or(true, |functions| functions.iter().any(gpu::has_nvidia_driver))
+    }
+}
+
 /// Reads everything that sysfs and procfs show: some milliseconds.
 pub fn look(root: &Root) -> Facts {
     Facts {

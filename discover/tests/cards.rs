@@ -9,7 +9,7 @@ use hatrack_discover::names::Names;
 use hatrack_discover::nvidia::View;
 use hatrack_discover::root::Root;
 use hatrack_discover::sighting::Sighting;
-use hatrack_discover::{accelerator, gpu, pci, usb};
+use hatrack_discover::{accelerator, gpu, inventory, pci, usb};
 
 /// How many GPUs and accelerators each machine has on PCI, USB and in its chip.
 const MACHINES: [(&str, usize, usize); 26] = [
@@ -134,6 +134,21 @@ fn each_way_to_have_no_driver_has_its_reason() {
     let cards = Cards::of("mixed-accelerators");
     assert_eq!(cards.ill(), expected);
     assert!(cards.at("0000:62:00.0").health.message.contains("`hailo_pci`"), "the message names the module");
+}
+
+#[test]
+fn nvml_is_asked_where_its_driver_holds_a_card_or_nobody_can_tell() {
+    for (machine, asked) in [
+        ("server-8gpu", true),
+        ("gpu-no-driver", false),
+        ("jetson-orin-nano", false),
+        ("laptop-intel-npu", false),
+        ("vm-empty", false),
+        ("power9-nvlink", true),
+    ] {
+        let fixture = hatrack_fixtures::machine(machine).unwrap();
+        assert_eq!(inventory::look(&Root::at(fixture.path())).concern_nvml(), asked, "{machine}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::pci::Function;
 use crate::root::{Root, Unreadable};
 use crate::sighting::{Key, Sighting};
 
-const DRIVER: &str = "nvidia";
+pub(super) const DRIVER: &str = "nvidia";
 
 /// The module of that driver, as messages name it.
 const MODULE: &str = "`nvidia`";
