@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use hatrack_api::cluster_node::{Class, Expects, InvalidName, Profile, check_name};
 use hatrack_discover::root::Root;
 pub use hatrack_service::Period;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where the configuration is looked for when no flag names it.
 pub const DEFAULT_PATH: &str = "/etc/hatrack/agent.toml";
@@ -143,22 +144,30 @@ impl Default for Config {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Expected {
     /// Usable GPUs.
-    pub gpus: Option<u8>,
+    #[serde(deserialize_with = "number_of_devices")]
+    pub gpus: Option<i32>,
     /// Usable phones.
-    pub phones: Option<u8>,
+    #[serde(deserialize_with = "number_of_devices")]
+    pub phones: Option<i32>,
     /// Usable accelerators.
-    pub accelerators: Option<u8>,
+    #[serde(deserialize_with = "number_of_devices")]
+    pub accelerators: Option<i32>,
 }
 
 impl Expected {
     /// The same for `spec`; absent when nothing is expected.
     pub fn for_spec(self) -> Option<Expects> {
-        (self != Self::default()).then(|| Expects {
-            gpus: self.gpus.map(i32::from),
-            phones: self.phones.map(i32::from),
-            accelerators: self.accelerators.map(i32::from),
-        })
+        let Self { gpus, phones, accelerators } = self;
+        (self != Self::default()).then_some(Expects { gpus, phones, accelerators })
     }
+}
+
+fn number_of_devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i32>, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let possible = i32::try_from(number).ok().filter(|number| (0..=Expects::MOST).contains(number));
+    let refused =
+        || D::Error::custom(format!("{number} devices cannot be expected: a node shows from 0 to {}", Expects::MOST));
+    possible.ok_or_else(refused).map(Some)
 }
 
 /// How the API server is reached: by a kubeconfig file, or by an address and three PEM files.
@@ -270,7 +279,7 @@ impl Default for Nvml {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NvmlMode {
-    /// If the machine has an NVIDIA GPU.
+    /// If NVIDIA's driver holds a GPU of the machine.
     #[default]
     Auto,
     /// Never.

@@ -110,16 +110,21 @@ pub struct ClusterNodeSpec {
 pub struct Expects {
     /// Number of GPUs that should be usable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 256))]
+    #[schemars(range(min = 0, max = Expects::MOST))]
     pub gpus: Option<i32>,
     /// Number of phones that should be usable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 256))]
+    #[schemars(range(min = 0, max = Expects::MOST))]
     pub phones: Option<i32>,
     /// Number of accelerators that should be usable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 256))]
+    #[schemars(range(min = 0, max = Expects::MOST))]
     pub accelerators: Option<i32>,
+}
+
+impl Expects {
+    /// The most devices of a class that can be expected: a node shows no more.
+    pub const MOST: i32 = 256;
 }
 
 /// Which work a machine is meant for.

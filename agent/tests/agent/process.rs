@@ -6,7 +6,11 @@ use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 
-use crate::program::{PROGRAM, Setup};
+use hatrack_api::cluster_node::{Class, Profile};
+use tokio::net::TcpListener;
+
+use crate::cluster::Bench;
+use crate::program::{Agent, PROGRAM, Setup};
 use crate::soon;
 
 fn check(text: &str) -> Output {
@@ -49,6 +53,70 @@ fn a_file_that_is_named_has_to_be_there() {
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("failed to read `/nowhere/agent.toml`: No such file"), "{error}");
+}
+
+#[test]
+fn a_number_that_cannot_be_expected_is_refused_in_words() {
+    for number in ["257", "-1", "99999999999"] {
+        let output = check(&format!("name = \"a\"\nclass = \"worker\"\n[expects]\nphones = {number}\n"));
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{number}");
+        let said = format!("{number} devices cannot be expected: a node shows from 0 to 256");
+        assert!(error.contains("line 4, column 10") && error.contains(&said), "{error}");
+    }
+    let most = check("name = \"a\"\nclass = \"worker\"\n[expects]\nphones = 256\n");
+    assert!(String::from_utf8(most.stdout).unwrap().contains("phones = 256"));
+}
+
+#[tokio::test]
+async fn the_environment_wins_over_the_file() {
+    let bench = Bench::new("phones-20").await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, state) = (folder.path().join("other.toml"), folder.path().join("state"));
+    let access = "[api]\nserver = \"https://127.0.0.1:1\"\nca = \"/a\"\ncertificate = \"/b\"\nkey = \"/c\"\n";
+    let text = "name = \"of-the-file\"\nclass = \"worker\"\nprofile = \"leaf\"\nstate-dir = \"/nowhere\"\n\
+                listen = \"127.0.0.1:1\"\nroot = \"/nowhere\"\n";
+    std::fs::write(&file, format!("{text}{access}")).unwrap();
+    let adb = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let environment = [
+        ("HATRACK_CONFIG", file.display().to_string()),
+        ("HATRACK_LOG_FORMAT", "json".to_owned()),
+        ("HATRACK_LOG", "info".to_owned()),
+        ("HATRACK_NAME", bench.name.clone()),
+        ("HATRACK_CLASS", "phone-orchestrator".to_owned()),
+        ("HATRACK_PROFILE", "edge".to_owned()),
+        ("HATRACK_STATE_DIR", state.display().to_string()),
+        ("HATRACK_LISTEN", "127.0.0.1:0".to_owned()),
+        ("HATRACK_ROOT", bench.machine.path().display().to_string()),
+        ("HATRACK_KUBECONFIG", bench.plane.kubeconfig_for(&bench.identity).unwrap().display().to_string()),
+        ("HATRACK_ADB_SERVER", adb.local_addr().unwrap().to_string()),
+    ];
+    let agent = Agent::spawn(Command::new(PROGRAM).arg("run").envs(environment));
+    soon("the question to the adb server", adb.accept()).await.unwrap();
+    let node = bench.node_until("registered", |node| node.status.is_some()).await;
+    assert_eq!((node.spec.class, node.spec.profile), (Class::PhoneOrchestrator, Some(Profile::Edge)));
+    assert_eq!(node.status.unwrap().devices.unwrap().len(), 22);
+    agent.ready().await;
+    assert!(state.join("state.json").exists());
+}
+
+#[tokio::test]
+async fn flags_win_over_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = hatrack_fixtures::machine("vm-empty").unwrap();
+    let mut setup = Setup::new("flags", machine.path(), folder.path());
+    setup.environment =
+        vec![("HATRACK_CONFIG", "/nowhere/agent.toml".to_owned()), ("HATRACK_LOG_FORMAT", "text".to_owned())];
+    let line = setup.start().says("serving /metrics").await;
+    assert!(line.is_object(), "{line}");
+}
+
+#[test]
+fn a_word_of_the_environment_that_is_none_is_refused() {
+    let output = Command::new(PROGRAM).arg("run").env("HATRACK_CLASS", "gpu").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error.contains("invalid value 'gpu' for '--class <CLASS>'") && error.contains("gpu-worker"), "{error}");
 }
 
 #[tokio::test]

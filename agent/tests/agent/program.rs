@@ -117,7 +117,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn spawn(command: &mut Command) -> Self {
+    /// Starts the program as `command` says.
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = watch::channel(Arc::default());

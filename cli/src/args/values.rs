@@ -35,8 +35,8 @@ pub fn expects(text: &str) -> Result<Expects, String> {
     let mut expects = Expects::default();
     for part in text.split(',') {
         let (kind, number) = part.split_once('=').ok_or_else(|| format!("`{part}` is not KIND=N"))?;
-        let number = number.parse().ok().filter(|number| (0..=256).contains(number));
-        let number = Some(number.ok_or_else(|| format!("`{part}`: a number from 0 to 256 is needed"))?);
+        let number = number.parse().ok().filter(|number| (0..=Expects::MOST).contains(number));
+        let number = Some(number.ok_or_else(|| format!("`{part}`: a number from 0 to {} is needed", Expects::MOST))?);
         match kind {
             "gpus" => expects.gpus = number,
             "phones" => expects.phones = number,
