@@ -43,6 +43,7 @@
           hatrack-agent
           hatrack-init
           hatrack-install
+          hatrack-operator
           ;
         default = pkgs.hatrack;
         # What goes into k8s/nodes: the spec of each host, as this flake declares it.

@@ -64,7 +64,7 @@ in
       description = "adb server";
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
-      serviceConfig = {
+      serviceConfig = import ../lib/hardening.nix // {
         ExecStart = "${lib.getExe' cfg.package "adb"} -L tcp:127.0.0.1:${toString cfg.port} server nodaemon";
         Restart = "always";
         RestartSec = 2;
@@ -78,35 +78,14 @@ in
           "ADB_VENDOR_KEYS=%d/adbkey"
         ];
 
-        DevicePolicy = "closed";
+        # Phones are its work: it opens their USB devices itself.
         DeviceAllow = "char-usb_device rw";
-        CapabilityBoundingSet = "";
-        NoNewPrivileges = true;
-        LockPersonality = true;
-        MemoryDenyWriteExecute = true;
-        PrivateTmp = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHome = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectSystem = "strict";
         # libusb hears of phones that come and go by netlink; phones in the network speak TCP.
         RestrictAddressFamilies = [
           "AF_INET"
           "AF_INET6"
           "AF_NETLINK"
           "AF_UNIX"
-        ];
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
-        SystemCallArchitectures = "native";
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
         ];
       };
     };

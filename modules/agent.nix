@@ -16,16 +16,7 @@ let
   port = lib.toInt (lib.last (lib.splitString ":" cfg.settings.listen));
   isV6 = lib.hasInfix ":";
 
-  # A file that the agent would refuse is a build error; where its program cannot run at build, it refuses at start.
-  checked =
-    file:
-    if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
-      pkgs.runCommand "agent.toml" { } ''
-        ${lib.getExe cfg.package} check ${file}
-        cp ${file} $out
-      ''
-    else
-      file;
+  checked = import ../lib/checked-config.nix { inherit lib pkgs; };
 
   # The service manager is asked by name, so a regular expression is all that stands between the agent and other units.
   polkitRule = ''
@@ -111,7 +102,9 @@ in
     }
     // lib.optionalAttrs (expected != { }) { expects = expected; };
 
-    environment.etc."hatrack/agent.toml".source = checked (toml.generate "agent.toml" cfg.settings);
+    environment.etc."hatrack/agent.toml".source = checked cfg.package (
+      toml.generate "agent.toml" cfg.settings
+    );
 
     users.users.hatrack = {
       isSystemUser = true;
@@ -132,7 +125,7 @@ in
       ];
       restartTriggers = [ config.environment.etc."hatrack/agent.toml".source ];
       unitConfig.StartLimitIntervalSec = 0;
-      serviceConfig = {
+      serviceConfig = import ../lib/hardening.nix // {
         ExecStart = "${lib.getExe cfg.package} run --config /etc/hatrack/agent.toml";
         ExecReload = "${lib.getExe' pkgs.coreutils "kill"} -HUP $MAINPID";
         Type = "notify";
@@ -156,43 +149,18 @@ in
         SetCredential = "product_uuid:\\n";
 
         # Devices are seen through sysfs. NVML alone needs nodes: nvidiactl, nvidia-uvm and one for each GPU.
-        DevicePolicy = "closed";
         DeviceAllow = lib.mkIf nvidia "char-nvidia* rw";
         # libnvidia-ml.so.1 belongs to the driver.
         Environment = lib.mkIf nvidia "LD_LIBRARY_PATH=/run/opengl-driver/lib";
 
-        CapabilityBoundingSet = "";
-        AmbientCapabilities = "";
-        NoNewPrivileges = true;
-        LockPersonality = true;
         # Libraries of the driver are not known to do without.
         MemoryDenyWriteExecute = !nvidia;
-        PrivateTmp = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHome = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectProc = "invisible";
-        ProtectSystem = "strict";
-        RemoveIPC = true;
         # Netlink brings the kernel's hotplug events, a Unix socket the service manager.
         RestrictAddressFamilies = [
           "AF_INET"
           "AF_INET6"
           "AF_NETLINK"
           "AF_UNIX"
-        ];
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
-        SystemCallArchitectures = "native";
-        SystemCallErrorNumber = "EPERM";
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
         ];
       };
     };

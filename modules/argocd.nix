@@ -7,6 +7,15 @@
 let
   inherit (lib) mkOption types;
   cfg = config.hatrack.argocd;
+  # Without these, Argo CD calls a held request as healthy as a granted one.
+  health = lib.mapAttrs' (kind: file: {
+    name = "resource.customizations.health.society.zeta.io_${kind}";
+    value = builtins.readFile file;
+  }) {
+    ClusterNode = ../k8s/apps/health/clusternode.lua;
+    Hat = ../k8s/apps/health/hat.lua;
+    HatBinding = ../k8s/apps/health/hatbinding.lua;
+  };
   serves = config.hatrack.k3s.enable && config.hatrack.k3s.role == "server";
 in
 {
@@ -63,10 +72,11 @@ in
           inherit (cfg) version;
           targetNamespace = "argocd";
           createNamespace = true;
+          valuesContent = builtins.toJSON { configs.cm = health; };
         };
       };
 
-      # k3s applies this again until Argo CD has brought the kind.
+      # As k8s/apps/hatrack.yaml, with the repository of this cluster. k3s applies it again until Argo CD has brought the kind.
       argocd-root.content = {
         apiVersion = "argoproj.io/v1alpha1";
         kind = "Application";
@@ -89,8 +99,21 @@ in
             automated.selfHeal = true;
             # A manifest taken out by mistake must not take the cluster's nodes with it.
             automated.prune = false;
-            syncOptions = [ "ServerSideApply=true" ];
+            syncOptions = [
+              "ServerSideApply=true"
+              "RespectIgnoreDifferences=true"
+            ];
           };
+          ignoreDifferences = [
+            {
+              group = "society.zeta.io";
+              kind = "HatBinding";
+              jqPathExpressions = [
+                ".spec.cosignedBy"
+                ".spec.verdicts"
+              ];
+            }
+          ];
         };
       };
     };

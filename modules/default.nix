@@ -17,9 +17,11 @@ let
     k3s = ./k3s.nix;
     longhorn = ./longhorn.nix;
     nvidia = ./nvidia.nix;
+    operator = ./operator.nix;
     phone-orchestrator = ./phone-orchestrator.nix;
     pi-ai-hat = ./pi-ai-hat.nix;
     secrets = ./secrets.nix;
+    society = ./society.nix;
     usb-budget = ./usb-budget.nix;
     worker = ./worker.nix;
     zfs = ./zfs.nix;

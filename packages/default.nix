@@ -5,6 +5,11 @@ final: _prev: {
     description = "Discovers what a machine has and registers it with the cluster";
   };
 
+  hatrack-operator = final.callPackage ./workspace.nix {
+    crate = "hatrack-operator";
+    description = "Watches a cluster and puts hats on the machines that are able to wear them";
+  };
+
   hatrack = final.callPackage ./workspace.nix {
     crate = "hatrack";
     description = "Sees the machines of a cluster, what they have and what is wrong with it";

@@ -80,6 +80,7 @@ removeAttrs (
       hatrack-agent
       hatrack-init
       hatrack-install
+      hatrack-operator
       ;
     shell = inputs.self.devShells.${system}.default;
   }

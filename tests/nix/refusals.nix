@@ -191,6 +191,10 @@ let
       hatrack.argocd.enable = true;
       __words = "hatrack.argocd.repository is not set";
     };
+    "an operator beside no control plane".worker = {
+      hatrack.operator.enable = true;
+      __words = "hatrack.operator.enable is set on subject, which runs no control plane";
+    };
     "a hat that stops too late".worker = {
       systemd.services.repair = {
         wantedBy = [ "hat@repair.target" ];

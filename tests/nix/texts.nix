@@ -40,10 +40,22 @@ let
     control-1 = {
       "k3s.txt" = k3s;
       "manifests.json" =
-        config: json (lib.mapAttrs (_: manifest: manifest.content) config.services.k3s.manifests);
+        config:
+        json (
+          lib.mapAttrs (_: manifest: manifest.content) (
+            # The health checks in it are files of k8s/apps, and tested there.
+            lib.recursiveUpdate config.services.k3s.manifests {
+              argocd.content.spec.valuesContent = "configs.cm of k8s/apps/health";
+            }
+          )
+        );
       "mounts.json" = mounts;
       "installation.json" = config: json config.hatrack.installation;
-    };
+      "operator.json" = config: json config.hatrack.operator.settings;
+    }
+    // unit "hatrack-operator.service"
+    // unit "hatrack-operator-access.service"
+    // unit "hatrack-operator-access.timer";
     gpu-1 = {
       "k3s.txt" = k3s;
       "mounts.json" = mounts;
@@ -117,8 +129,20 @@ let
     )
   ) (import ./layouts.nix { inherit (self.lib) disks; });
 
+  # What k3s applies by itself where there is no Argo CD, in its order.
+  alone = self.lib.mkHost {
+    name = "alone";
+    class = "control-plane";
+    system = "x86_64-linux";
+  };
+  society = {
+    "society/manifests.txt" = lib.concatMapStrings (
+      name: "${name}: ${baseNameOf (toString alone.config.services.k3s.manifests.${name}.source)}\n"
+    ) (lib.attrNames alone.config.services.k3s.manifests);
+  };
+
   nodes = lib.mapAttrs' (name: text: lib.nameValuePair "nodes/${name}.yaml" text) (
     self.lib.clusterNodes self.nixosConfigurations
   );
 in
-texts // layouts // nodes
+texts // layouts // society // nodes
