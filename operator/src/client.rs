@@ -27,7 +27,7 @@ use hatrack_api::SYSTEM_NAMESPACE;
 use hatrack_service::log::chain;
 
 use crate::config::Api;
-use crate::failure::Kind;
+use crate::failure::{Failure, Kind, within};
 use crate::metrics::Requests;
 
 /// Less than the API server waits before it closes an idle connection.
@@ -80,17 +80,16 @@ impl Connection {
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let verb = verb(&request);
         let answer = self.answer(request).await;
-        self.requests.count(verb, answer.as_ref().map_or(Some(Kind::Unanswered), |answer| refusal(answer.status())));
-        answer
+        self.requests.count(
+            verb,
+            answer.as_ref().map_or_else(|failure| Some(failure.kind()), |answer| refusal(answer.status())),
+        );
+        Ok(answer?)
     }
 
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        let client = self.client().await?;
-        let limit = self.access.request_timeout.get();
-        let answer = tokio::time::timeout(limit, client.send(request)).await?.map_err(|error| match error {
-            kube::Error::Service(cause) => cause,
-            other => Box::new(other),
-        })?;
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Failure> {
+        let client = self.client().await.map_err(Failure::Credentials)?;
+        let answer = within(self.access.request_timeout.get(), client.send(request)).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             *self.current.lock().await = None;
         }

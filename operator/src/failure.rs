@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use kube::core::Status;
 use kube::runtime::watcher;
+use tower::BoxError;
 
 /// Why a request did not do what it was for.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// No answer, or none that can be understood.
-    #[error("the API server did not answer")]
-    Unanswered(#[source] kube::Error),
+    /// There is nothing to connect with: files that are missing or wrong.
+    #[error("there is no usable access to the API server")]
+    Credentials(#[source] BoxError),
+    /// No connection, one that broke, or an answer that cannot be understood.
+    #[error("the API server cannot be reached")]
+    Unanswered(#[source] BoxError),
     /// No answer in time.
     #[error("the API server did not answer within {0:?}")]
     Timeout(Duration),
@@ -25,6 +29,8 @@ pub enum Failure {
 /// What a refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// There is nothing to connect with.
+    Credentials,
     /// There was no answer.
     Unanswered,
     /// 401.
@@ -51,6 +57,7 @@ impl Kind {
     /// The word for metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Credentials => "credentials",
             Self::Unanswered => "unanswered",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
@@ -83,6 +90,7 @@ impl Failure {
     /// What it is about.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Credentials(_) => Kind::Credentials,
             Self::Unanswered(_) | Self::Timeout(_) | Self::Versionless => Kind::Unanswered,
             Self::Refused(status) if status.is_already_exists() => Kind::AlreadyExists,
             Self::Refused(status) => Kind::of_code(status.code),
@@ -98,7 +106,7 @@ impl Failure {
     pub fn message(&self) -> &str {
         match self {
             Self::Refused(status) => &status.message,
-            Self::Unanswered(_) | Self::Timeout(_) | Self::Versionless => "",
+            Self::Credentials(_) | Self::Unanswered(_) | Self::Timeout(_) | Self::Versionless => "",
         }
     }
 
@@ -108,7 +116,10 @@ impl Failure {
             Kind::Unauthorized => Some("renew the operator's certificate or kubeconfig"),
             Kind::Forbidden => Some("apply k8s/rbac/operator.yaml; if a policy refused, its message says why"),
             Kind::NotFound => Some("apply k8s/crds, or create the namespace that is named"),
-            Kind::Unanswered => Some("see whether the API server runs and api.kubeconfig names it"),
+            Kind::Credentials => Some(
+                "set api.kubeconfig, --kubeconfig or HATRACK_KUBECONFIG to a kubeconfig of the user society:operator",
+            ),
+            Kind::Unanswered => Some("see whether the API server runs and the kubeconfig names it"),
             Kind::AlreadyExists | Kind::Outdated | Kind::Gone | Kind::Invalid | Kind::Busy | Kind::Server => None,
         }
     }
@@ -118,7 +129,11 @@ impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::Refused(status),
-            other => Self::Unanswered(other),
+            kube::Error::Service(cause) => match cause.downcast::<Self>() {
+                Ok(failure) => *failure,
+                Err(cause) => Self::Unanswered(cause),
+            },
+            other => Self::Unanswered(Box::new(other)),
         }
     }
 }
@@ -170,5 +185,14 @@ mod tests {
             assert_eq!(failure.to_string(), "why");
         }
         assert_eq!(Failure::Timeout(Duration::ZERO).kind(), Kind::Unanswered);
+    }
+
+    #[test]
+    fn what_the_connection_says_is_not_wrapped() {
+        let through_kube = |cause: BoxError| Failure::from(kube::Error::Service(cause));
+        let credentials = through_kube(Box::new(Failure::Credentials("no such file".into())));
+        assert_eq!(credentials.kind(), Kind::Credentials);
+        let text = hatrack_service::log::chain(&through_kube("connection refused".into()));
+        assert_eq!(text, "the API server cannot be reached: connection refused");
     }
 }

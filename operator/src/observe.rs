@@ -11,7 +11,7 @@ mod kinds;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 pub use self::grants::{Half, Halves};
 pub use self::kinds::{KINDS, Kept};
 use crate::config::{BackoffLimits, Config, jittered};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 /// Everything that was observed.
 #[derive(Debug, Default)]
@@ -50,11 +50,20 @@ impl Seen {
         KINDS.iter().all(|kind| self.listed.contains(kind))
     }
 
-    /// What is not being watched, and why.
+    /// What is not being watched, and why: one sentence for each reason.
     pub fn doubts(&self) -> Vec<String> {
-        let troubles = self.troubles.iter().map(|(kind, why)| format!("{kind} are not watched: {why}"));
-        let waiting = KINDS.iter().filter(|kind| !self.listed.contains(*kind) && !self.troubles.contains_key(*kind));
-        troubles.chain(waiting.map(|kind| format!("{kind} are not listed yet"))).collect()
+        let mut kinds_of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (kind, why) in &self.troubles {
+            kinds_of.entry(why).or_default().push(kind);
+        }
+        let mut doubts: Vec<String> =
+            kinds_of.into_iter().map(|(why, kinds)| format!("{} are not watched: {why}", kinds.join(", "))).collect();
+        let is_awaited = |kind: &&&str| !self.listed.contains(**kind) && !self.troubles.contains_key(**kind);
+        let awaited: Vec<&str> = KINDS.iter().filter(is_awaited).copied().collect();
+        if !awaited.is_empty() {
+            doubts.push(format!("{} are not listed yet", awaited.join(", ")));
+        }
+        doubts
     }
 }
 
@@ -95,7 +104,7 @@ impl Observed {
 
 /// Begins to watch every kind.
 pub fn begin(tasks: &mut JoinSet<()>, config: &Config, client: &kube::Client, observed: &Observed) {
-    kinds::begin(tasks, &Watching { config, client, observed });
+    kinds::begin(tasks, &Watching { config, client, observed, outage: Outage::default() });
 }
 
 /// What every watch is made of.
@@ -103,6 +112,7 @@ struct Watching<'a> {
     config: &'a Config,
     client: &'a kube::Client,
     observed: &'a Observed,
+    outage: Outage,
 }
 
 impl Watching<'_> {
@@ -115,14 +125,34 @@ impl Watching<'_> {
         let silence = u32::try_from(self.config.api.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1);
         let selected = watcher::Config { label_selector: label.map(str::to_owned), ..watcher::Config::default() };
         let answer = self.config.api.request_timeout.get();
-        let follower = Follower { observed: self.observed.clone(), limits: self.config.backoff, answer };
+        let (observed, outage) = (self.observed.clone(), self.outage.clone());
+        let follower = Follower { outage, observed, limits: self.config.backoff, answer };
         tasks.spawn(follower.follow(api, selected.timeout(silence)));
     }
 }
 
 type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
+/// The API server is away: all watches fail together, and that is said once.
+#[derive(Clone, Default)]
+struct Outage(Arc<Mutex<Trouble>>);
+
+impl Outage {
+    fn log(&self, failure: &Failure) {
+        self.trouble().log("the cluster cannot be watched", failure, failure.hint());
+    }
+
+    fn end(&self) {
+        self.trouble().log_end("the cluster is watched again");
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Follower {
+    outage: Outage,
     observed: Observed,
     limits: BackoffLimits,
     /// How long an answer may take.
@@ -143,13 +173,20 @@ impl Follower {
         loop {
             match self.next::<K>(&mut events).await {
                 Some(Ok(event)) => {
+                    // A list that begins has not been answered yet.
+                    if !matches!(event, Event::Init) {
+                        pause = self.limits.min.get();
+                        trouble.log_end(&format!("{} are watched again", K::KIND));
+                        self.outage.end();
+                    }
                     self.take(event, &mut listing);
-                    pause = self.limits.min.get();
-                    trouble.log_end(&format!("{} are watched again", K::KIND));
                 }
                 Some(Err(error)) => {
                     let failure = Failure::from(error);
-                    trouble.log(&format!("{} cannot be watched", K::KIND), &failure, failure.hint());
+                    match failure.kind() {
+                        Kind::Credentials | Kind::Unanswered => self.outage.log(&failure),
+                        _ => trouble.log(&format!("{} cannot be watched", K::KIND), &failure, failure.hint()),
+                    }
                     self.observed.did(|seen| _ = seen.troubles.insert(K::KIND, chain(&failure)));
                     sleep(jittered(pause)).await;
                     pause = (pause * 2).min(self.limits.max.get());
@@ -174,7 +211,7 @@ impl Follower {
     fn take<K: Kept>(&self, event: Event<K>, listing: &mut Listing) {
         let now = since_boot();
         self.observed.observe(|seen| {
-            let was_troubled = seen.troubles.remove(K::KIND).is_some();
+            let was_troubled = !matches!(event, Event::Init) && seen.troubles.remove(K::KIND).is_some();
             let news = match event {
                 Event::Init => {
                     *listing = Listing { before: K::keys(seen), listed: BTreeSet::new() };

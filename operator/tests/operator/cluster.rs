@@ -183,7 +183,18 @@ impl Bench {
         let spec = json!({"hat": hat, "wearer": {"spiffeID": self.spiffe(account),
             "serviceAccountRef": {"namespace": self.namespace, "name": account}}});
         let binding = HatBinding::new(&unique("binding"), serde_json::from_value(spec).unwrap());
-        self.bindings().create(&PostParams::default(), &binding).await.unwrap()
+        // An API server that was started anew may take half a minute to find the kind of its policies' parameter, and refuses until then.
+        let asked = async {
+            loop {
+                match self.bindings().create(&PostParams::default(), &binding).await {
+                    Err(kube::Error::Api(status)) if status.message.contains("failed to find resource referenced") => {
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                    answer => return answer.unwrap(),
+                }
+            }
+        };
+        soon("that somebody may ask", asked).await
     }
 
     /// The bindings as a service account sees them that may co-sign for a hat.

@@ -54,11 +54,15 @@ async fn an_api_server_that_was_away_is_found_again() {
     bench.phase(&before, Phase::Active).await;
     cluster.plane.kill(Server::ApiServer).unwrap();
     operator.not_ready("are not watched").await;
+    operator.says("the cluster cannot be watched").await;
     cluster.plane.start(Server::ApiServer).await.unwrap();
     let bench = Bench { admin: cluster.plane.admin().await.unwrap(), ..bench };
     let after = bench.ask(&hat, "bob").await;
     bench.phase(&after, Phase::Active).await;
     operator.ready().await;
+    // Connections that break, connections that are refused: ten watches say each once.
+    let said = operator.count("the cluster cannot be watched");
+    assert!((1..=4).contains(&said), "{said}");
     for binding in [&before, &after] {
         assert_eq!(bench.reasons(binding).await, ["Admitted"]);
     }
@@ -93,4 +97,18 @@ async fn a_record_that_somebody_else_made_first_is_finished_as_it_is() {
     assert_eq!(bench.reasons(&binding).await, ["Admitted", "Revoked"]);
     let overtaken = "hatrack_operator_actions_total{action=\"record\",outcome=\"overtaken\"}";
     assert!(operator.metric(overtaken).await > 0.0, "the record was there already");
+}
+
+#[tokio::test]
+async fn it_starts_without_access_and_says_what_it_lacks() {
+    let cluster = breakable().await;
+    let folder = cluster.plane.folder();
+    let missing = folder.join("not-there-yet.kubeconfig");
+    let operator = Setup::new(&missing).start(folder);
+    let why = operator.not_ready("there is no usable access to the API server").await;
+    assert!(why.contains("not-there-yet.kubeconfig"), "{why}");
+    let line = operator.says("the cluster cannot be watched").await;
+    assert!(line["hint"].as_str().unwrap().contains("api.kubeconfig"), "{line}");
+    std::fs::copy(cluster.kubeconfig(cluster.plane.url()), &missing).unwrap();
+    operator.ready().await;
 }
