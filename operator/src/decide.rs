@@ -169,13 +169,14 @@ impl Decider {
 
     async fn turn(&mut self) -> Result<Outcome, Box<dyn std::error::Error + Send + Sync>> {
         let (world, now) = (self.observed.world(), now());
+        let actor = self.actor.on(world.clone());
         let began = since_boot();
         let plan = spawn_blocking(move || decide(&world, now)).await?;
         self.decisions.decided(since_boot().saturating_sub(began));
         let Plan { actions, wake_at } = plan;
         let mut acted = 0;
         for batch in batches(actions) {
-            let lanes = stream::iter(batch).map(|lane| self.go(lane)).buffer_unordered(AT_A_TIME);
+            let lanes = stream::iter(batch).map(|lane| self.go(&actor, lane)).buffer_unordered(AT_A_TIME);
             let results: Vec<(usize, Option<Stop>)> = lanes.collect().await;
             acted += results.iter().map(|(done, _)| done).sum::<usize>();
             if let Some(outcome) = self.judge(results.into_iter().filter_map(|(_, stop)| stop))? {
@@ -186,7 +187,7 @@ impl Decider {
     }
 
     /// Carries out what is in a lane. Says how much of it was done, and what stopped it.
-    async fn go(&self, lane: Lane) -> (usize, Option<Stop>) {
+    async fn go(&self, actor: &Actor, lane: Lane) -> (usize, Option<Stop>) {
         let mut done = 0;
         for action in lane {
             let subject = subject(&action);
@@ -196,7 +197,7 @@ impl Decider {
             if !self.leadership.holds() {
                 return (done, Some(Stop::Deposed));
             }
-            let result = self.actor.act(&action).await;
+            let result = actor.act(&action).await;
             self.decisions.acted(act::name(&action), outcome(&result));
             let stop = match (result, subject) {
                 (Ok(Done::Done), _) => {

@@ -45,6 +45,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// A world that was seen.
+    pub fn of(world: World) -> Self {
+        Self { world, ..Self::default() }
+    }
+
     /// Whether every kind was listed once.
     pub fn is_complete(&self) -> bool {
         KINDS.iter().all(|kind| self.listed.contains(kind))
@@ -74,7 +79,7 @@ pub struct Observed(Arc<watch::Sender<Seen>>);
 impl Observed {
     /// Nothing has been seen yet.
     pub fn new(periods: Periods) -> Self {
-        Self(Arc::new(watch::Sender::new(Seen { world: World::new(periods), ..Seen::default() })))
+        Self(Arc::new(watch::Sender::new(Seen::of(World::new(periods)))))
     }
 
     /// A copy of the newest world, which shares its structure.

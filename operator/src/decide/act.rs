@@ -1,10 +1,12 @@
 //! One action as requests, and what the world is after it.
 //!
-//! Statuses, assignments and fences are written with the `resourceVersion` that was observed, so that nobody overwrites what he has not
-//! seen: neither an operator that was stopped for a while, nor one whose watch is late.
+//! Statuses, assignments and fences are written with the `resourceVersion` of the object that was decided upon, so that nobody overwrites
+//! what he has not considered: neither an operator that was stopped for a while, nor one whose watch is late, nor one whose watch has
+//! brought something new since.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hatrack_api::access::MANAGED_BY;
@@ -24,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::canary::Canary;
 use crate::failure::{Failure, Kind, within};
-use crate::observe::{Kept, Observed};
+use crate::observe::{Kept, Observed, Seen};
 use crate::operator::Shared;
 
 /// Who writes, in `metadata.managedFields`.
@@ -34,9 +36,12 @@ const FIELD_MANAGER: &str = "hatrack-operator";
 const MAX_SUMMARY: usize = 256;
 
 /// Carries actions out.
+#[derive(Clone)]
 pub struct Actor {
     client: Client,
     observed: Observed,
+    /// What was decided upon, and what was made of it since.
+    basis: Arc<Mutex<Seen>>,
     canary: watch::Receiver<Canary>,
     limit: Duration,
 }
@@ -91,9 +96,19 @@ impl Actor {
         Self {
             client: shared.client.clone(),
             observed: shared.observed.clone(),
+            basis: Arc::default(),
             canary: shared.canary.clone(),
             limit: shared.config.api.request_timeout.get(),
         }
+    }
+
+    /// Carries out what was decided upon this world.
+    pub fn on(&self, world: World) -> Self {
+        Self { basis: Arc::new(Mutex::new(Seen::of(world))), ..self.clone() }
+    }
+
+    fn basis(&self) -> MutexGuard<'_, Seen> {
+        self.basis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Carries an action out, and knows what it did.
@@ -135,20 +150,21 @@ impl Actor {
 
     /// What the action is about, which may be gone.
     fn known<T>(&self, find: impl FnOnce(&World) -> Option<T>) -> Result<T, Setback> {
-        find(&self.observed.world()).ok_or(Setback::Overtaken)
+        find(&self.basis().world).ok_or(Setback::Overtaken)
     }
 
     fn did(&self, action: &Action) {
-        self.observed.did(|seen| seen.world.apply(action, since_boot()));
+        let now = since_boot();
+        self.basis().world.apply(action, now);
+        self.observed.did(|seen| seen.world.apply(action, now));
     }
 
     /// The action is done and this is the object now.
-    fn did_and_saw(&self, action: &Action, object: impl Kept) {
+    fn did_and_saw(&self, action: &Action, object: impl Kept + Clone) {
+        self.did(action);
         let now = since_boot();
-        self.observed.did(|seen| {
-            seen.world.apply(action, now);
-            object.observe(seen, now);
-        });
+        object.clone().observe(&mut self.basis(), now);
+        self.observed.did(|seen| _ = object.observe(seen, now));
     }
 
     fn swaps(&self) -> Api<HatSwap> {
@@ -280,7 +296,7 @@ impl Actor {
         let mut fence = json!({"spec": {"leaseTransitions": transitions}});
         let written = if let Some(lease) = within(self.limit, api.get_opt(node)).await? {
             let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
-            let world = self.observed.world();
+            let world = self.basis().world.clone();
             let seen = world.node(node).and_then(|view| view.lease.as_ref()).and_then(|sight| sight.renew_time);
             if renewed != seen {
                 self.observed.observe(|seen| lease.observe(seen, since_boot()));

@@ -1,13 +1,14 @@
 //! `make bench`: what hatrack costs on this machine, beside the numbers that `docs/design.md` sets.
 //!
 //! Times depend on the machine, so each stands beside a yardstick of the same run: the bare work that it cannot be faster than.
-//! The binary that is measured is named by `HATRACK_AGENT`. Arguments name the topics to measure ([`TOPICS`]), none of them meaning all.
+//! The binaries that are measured are named by `HATRACK_AGENT` and `HATRACK_OPERATOR`. Arguments name the topics to measure ([`TOPICS`]), none of them meaning all.
 
 mod agent;
 mod answers;
 mod discovery;
 mod footprint;
 mod machine;
+mod operator;
 mod registration;
 mod sample;
 mod table;
@@ -21,7 +22,7 @@ use crate::agent::Cluster;
 use crate::table::Table;
 
 /// What can be measured alone.
-const TOPICS: [&str; 5] = ["discovery", "binary", "start", "event", "rest"];
+const TOPICS: [&str; 6] = ["discovery", "binary", "start", "event", "rest", "operator"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -30,18 +31,18 @@ async fn main() -> Result<()> {
         anyhow::bail!("`{unknown}` is no topic: {}", TOPICS.join(", "));
     }
     let is_wanted = |topic: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == topic);
-    let binary = std::env::var_os("HATRACK_AGENT").map(PathBuf::from);
-    let binary = binary.context("HATRACK_AGENT names no agent: run `make bench`")?;
+    let agent = std::env::var_os("HATRACK_AGENT").map(PathBuf::from);
+    let agent = || agent.clone().context("HATRACK_AGENT names no agent: run `make bench`");
     let mut table = Table::default();
     if is_wanted("discovery") {
         discovery::measure(&mut table)?;
     }
     if is_wanted("binary") {
-        footprint::measure_binary(&mut table, &binary)?;
+        footprint::measure_binary(&mut table, &agent()?)?;
     }
     if ["start", "event", "rest"].into_iter().any(is_wanted) {
         let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
-        let cluster = Cluster::install(&plane, binary).await?;
+        let cluster = Cluster::install(&plane, agent()?).await?;
         if is_wanted("start") {
             registration::measure_start(&mut table, &plane, &cluster).await?;
         }
@@ -51,6 +52,10 @@ async fn main() -> Result<()> {
         if is_wanted("rest") {
             footprint::measure_rest(&mut table, &plane, &cluster).await?;
         }
+    }
+    if is_wanted("operator") {
+        let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
+        operator::measure(&mut table, &plane).await?;
     }
     table.print()
 }
