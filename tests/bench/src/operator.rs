@@ -2,6 +2,7 @@
 //!
 //! Machines are on paper: eight GPUs each, and a Lease that lasts for the whole run. The binary is named by `HATRACK_OPERATOR`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ pub(crate) async fn measure(table: &mut Table, plane: &ControlPlane) -> Result<(
     bench.join(0..FEW).await?;
     let operator = Operator::start(plane)?;
     operator.leads().await?;
+    operator.knows_everything().await?;
     let yardstick = format!("{bare:.0} bare writes/s, {AT_A_TIME} at a time");
     let few = bench.singles().await?;
     table.at_most(
@@ -149,7 +151,7 @@ impl Bench {
         for _ in 0..SINGLES {
             let began = Instant::now();
             let asked = self.ask().await?;
-            self.active([asked.name_any()].into(), &asked.resource_version().unwrap_or_default()).await?;
+            self.active([asked.name_any()].into()).await?;
             times.push(began.elapsed());
         }
         Ok(Sample::from_times(times))
@@ -157,24 +159,32 @@ impl Bench {
 
     /// Many requests at once: how many are Active in a second.
     async fn burst(&self) -> Result<f64> {
-        let version = self.bindings().list(&ListParams::default().limit(1)).await?.metadata.resource_version;
         let began = Instant::now();
         let asked = stream::iter(0..BURST).map(|_| self.ask()).buffer_unordered(AT_A_TIME);
         let asked: Vec<HatBinding> = asked.try_collect().await?;
-        let names = asked.iter().map(ResourceExt::name_any).collect();
-        self.active(names, &version.unwrap_or_default()).await?;
+        self.active(asked.iter().map(ResourceExt::name_any).collect()).await?;
         Ok(per_second(BURST, began.elapsed()))
     }
 
-    /// Waits until all of these are Active.
-    async fn active(&self, mut names: std::collections::BTreeSet<String>, version: &str) -> Result<()> {
-        let mut events = self.bindings().watch(&WatchParams::default(), version).await?.boxed();
-        while !names.is_empty() {
-            let event = events.try_next().await?.context("the watch of bindings has ended")?;
-            if let WatchEvent::Modified(binding) = event
-                && binding.status.as_ref().is_some_and(|status| status.phase == Phase::Active)
+    /// Waits until all of these are Active. A watch that the API server ends begins anew.
+    async fn active(&self, mut waiting: BTreeSet<String>) -> Result<()> {
+        let is_active =
+            |binding: &HatBinding| binding.status.as_ref().is_some_and(|status| status.phase == Phase::Active);
+        while !waiting.is_empty() {
+            let list = self.bindings().list(&ListParams::default()).await?;
+            for binding in list.items.iter().filter(|binding| is_active(binding)) {
+                waiting.remove(&binding.name_any());
+            }
+            let version = list.metadata.resource_version.unwrap_or_default();
+            let mut events = self.bindings().watch(&WatchParams::default(), &version).await?.boxed();
+            while !waiting.is_empty()
+                && let Some(event) = events.try_next().await?
             {
-                names.remove(&binding.name_any());
+                if let WatchEvent::Modified(binding) = event
+                    && is_active(&binding)
+                {
+                    waiting.remove(&binding.name_any());
+                }
             }
         }
         Ok(())
