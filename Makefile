@@ -9,6 +9,7 @@ try: rust
 
 # Every test: formatting, lints, documentation, then the tests of all crates against a real control plane.
 test: rust go setup lint
+	tests/promises
 	tests/dependencies
 	tests/fixtures/record --check tests/fixtures/*.tree
 	tests/nix/run
