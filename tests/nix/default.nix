@@ -25,12 +25,54 @@ let
     )
   );
 
+  # The same for disks under LUKS: the test's machine has no TPM, so that the disk asks for its passphrase.
+  encrypted = lib.optionalAttrs (system == "x86_64-linux") {
+    disks-encrypted =
+      let
+        host = inputs.self.lib.mkHost {
+          name = "encrypted";
+          class = "phone-orchestrator";
+          inherit system;
+          modules = [
+            (import ./layouts.nix { inherit (inputs.self.lib) disks; }).single-disk-encrypted
+            {
+              hatrack.base.enable = false;
+              hatrack.adb.keyFile = "/run/adb-key";
+              hatrack.disks.requireIds = false;
+              system.stateVersion = "26.05";
+            }
+          ];
+        };
+      in
+      inputs.disko.lib.testLib.makeDiskoTest {
+        inherit (host) extendModules;
+        inherit pkgs;
+        name = "encrypted";
+        disko-config = removeAttrs host.config [ "_module" ];
+        testMode = "direct";
+        extraInstallerConfig.systemd.tmpfiles.rules = [ "f+ /tmp/disk.key 0600 root root - secretsecret" ];
+        bootCommands = ''
+          machine.wait_for_console_text("enter passphrase for disk system")
+          machine.send_console("secretsecret\n")
+        '';
+        extraTestScript = ''
+          machine.succeed("cryptsetup isLuks /dev/vda2")
+          machine.succeed("findmnt --noheadings --output SOURCE / | grep --line-regexp /dev/mapper/system")
+        '';
+      };
+  };
+
   # Virtual machines without KVM take longer than anybody waits, and hosted aarch64 runners have none.
   machines = lib.optionalAttrs (system == "x86_64-linux") (
     lib.mapAttrs' (file: _: {
       name = "machines-${lib.removeSuffix ".nix" file}";
       value = pkgs.testers.runNixOSTest (import (./machines + "/${file}") { inherit (inputs) self; });
-    }) (removeAttrs (builtins.readDir ./machines) [ "node.nix" ])
+    }) (
+      removeAttrs (builtins.readDir ./machines) [
+        "node.nix"
+        "phone.py"
+      ]
+    )
   );
 
   clippy = pkgs.hatrack-agent.overrideAttrs (previous: {
@@ -67,6 +109,7 @@ removeAttrs (
   hosts
   // images
   // disks
+  // encrypted
   // machines
   // {
     inherit

@@ -68,6 +68,7 @@ tree
   # Checks that no bridge reaches: the disk tests of disko need the test driver of a later release.
   beyond = lib.optionals (lib.versionOlder lib.trivial.release "25.11") [
     "disks-control-1"
+    "disks-encrypted"
     "disks-gpu-1"
     "disks-phones-1"
   ];

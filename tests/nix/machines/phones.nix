@@ -1,0 +1,75 @@
+# A phone on USB is in the object of its machine, and Unusable for as long as it does not answer the adb server; it goes with its
+# cable. The phone is a gadget of the kernel on the virtual controller dummy_hcd.
+{ self }:
+{
+  name = "hatrack-phones";
+
+  nodes = {
+    founder = {
+      imports = [ (import ./node.nix { inherit self; }) ];
+      hatrack.host.class = "control-plane";
+      hatrack.host.address = "192.168.1.1";
+    };
+    phones =
+      { lib, pkgs, ... }:
+      {
+        imports = [ (import ./node.nix { inherit self; }) ];
+        hatrack = {
+          host.class = "phone-orchestrator";
+          host.address = "192.168.1.2";
+          adb.keyFile = "/var/lib/adb-key";
+          agent.settings.api.kubeconfig = "/var/lib/hatrack/kubeconfig";
+        };
+        environment.systemPackages = [ pkgs.python3 ];
+        # The kernel of NixOS is built without virtual controllers.
+        boot.kernelPatches = [
+          {
+            name = "virtual-usb";
+            patch = null;
+            extraStructuredConfig = with lib.kernel; {
+              USB_GADGET = module;
+              USB_DUMMY_HCD = module;
+              USB_CONFIGFS = module;
+              USB_CONFIGFS_F_FS = yes;
+            };
+          }
+        ];
+        boot.kernelModules = [
+          "dummy_hcd"
+          "libcomposite"
+        ];
+        systemd.services.phone = {
+          description = "A phone that answers nobody";
+          serviceConfig.ExecStart = "${lib.getExe pkgs.python3} ${./phone.py}";
+        };
+      };
+  };
+
+  testScript = ''
+    def devices():
+        return founder.succeed("k3s kubectl get clusternode phones --output jsonpath='{.status.devices[*].name}'")
+
+    start_all()
+    founder.wait_until_succeeds("k3s kubectl get crd clusternodes.society.zeta.io", timeout=600)
+
+    # The administrator's access stands for a certificate of the machine's own.
+    access = founder.succeed("sed s/127.0.0.1/192.168.1.1/ /etc/rancher/k3s/k3s.yaml | base64 --wrap 0")
+    phones.succeed("install --mode 0400 --owner hatrack <(echo " + access + " | base64 -d) /var/lib/hatrack/kubeconfig")
+    phones.succeed("${self.inputs.nixpkgs.legacyPackages.x86_64-linux.android-tools}/bin/adb keygen /var/lib/adb-key")
+    phones.succeed("systemctl restart adb.service hatrack-agent.service")
+    founder.wait_until_succeeds("k3s kubectl get clusternode phones", timeout=600)
+    assert devices() == "", "a phone before any is there"
+
+    with subtest("a phone appears, with what is to be done"):
+        phones.succeed("systemctl start phone.service")
+        founder.wait_until_succeeds("k3s kubectl get clusternode phones --output yaml | grep phone-r58m123abc", timeout=120)
+        founder.wait_until_succeeds(
+            "k3s kubectl get clusternode phones --output jsonpath='{.status.devices[0].health.state}' | grep Unusable",
+            timeout=120,
+        )
+
+    with subtest("and goes with its cable"):
+        phones.succeed("systemctl stop phone.service")
+        founder.wait_until_fails("k3s kubectl get clusternode phones --output yaml | grep phone-r58m123abc", timeout=120)
+  '';
+}
