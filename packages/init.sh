@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Makes what only this cluster has: keys and secrets of its hosts, encrypted for those who may read them. What is there
 # stays as it is, so it is run again whenever a host was added.
+#
+#   hatrack-init [--trust-domain NAME]    SPIFFE ids of the cluster are spiffe://NAME/... [default: the name of the folder]
 set -euo pipefail
 
 say() { printf '%s\n' "$*" >&2; }
@@ -10,6 +12,15 @@ fail() {
   say "hint: $2"
   exit 2
 }
+
+domain=$(basename "$PWD" | tr '[:upper:]' '[:lower:]' | tr --complement --delete 'a-z0-9._\n-')
+case $#,${1-} in
+0,) ;;
+2,--trust-domain) domain=$2 ;;
+*) fail "it takes nothing but --trust-domain NAME" "see \`hatrack init --help\`" ;;
+esac
+[[ $domain =~ ^[a-z0-9._-]+$ ]] ||
+  fail "\`$domain\` cannot be a trust domain" "use lower-case letters, digits, dots and dashes: --trust-domain home.example"
 
 [ -d hosts ] || fail "there is no folder hosts here" "run this in the repository of your cluster; \`nix flake init\` makes one"
 owner_key=${SOPS_AGE_KEY_FILE:-${XDG_CONFIG_HOME:-$HOME/.config}/sops/age/keys.txt}
@@ -68,4 +79,21 @@ else
   } | encrypt hosts/secrets.yaml "$everybody" yaml
   say "made hosts/secrets.yaml with the join token and the key that phones are to trust"
 fi
-say "commit what is new: everything of it is encrypted"
+
+# Who may do what with hats. People are named here as well; a service account says by itself who it is.
+if [ ! -f k8s/hats/policy.yaml ]; then
+  mkdir -p k8s/hats
+  cat >k8s/hats/policy.yaml <<POLICY
+# The limits of this cluster. Absent ones are the defaults: kubectl explain hatpolicy.spec
+apiVersion: society.zeta.io/v1alpha1
+kind: HatPolicy
+metadata:
+  name: default
+spec:
+  trustDomain: $domain
+POLICY
+  say "made k8s/hats/policy.yaml with the trust domain $domain: it is part of every identity, so change it now or never"
+fi
+
+say "commit what is new: every secret in it is encrypted"
+say "keep safe: $owner_key, and the token k3s-token of hosts/secrets.yaml beside your snapshots of etcd, which are of no use without it"

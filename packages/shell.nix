@@ -4,6 +4,8 @@
   cargo,
   clippy,
   go,
+  hatrack,
+  hatrack-init,
   kubectl,
   mkShell,
   nixos-anywhere,
@@ -19,6 +21,8 @@ mkShell {
     cargo
     clippy
     go
+    hatrack
+    hatrack-init
     kubectl
     nixos-anywhere
     rust-analyzer

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::machines::{Discover, Nodes, Order, Phones, Register, Try};
 pub use self::options::{ClusterOptions, Format, MachineOptions, OutputOptions};
-pub use self::program::{Completions, Manual, ProbeNvml};
+pub use self::program::{Completions, Init, Manual, ProbeNvml};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 the answer is no, 2 error.
@@ -54,6 +54,7 @@ pub enum Command {
     Register(Register),
     Nodes(Nodes),
     Phones(Phones),
+    Init(Init),
     Completions(Completions),
     Manual(Manual),
     #[command(name = hatrack_discover::nvidia::probe::SUBCOMMAND, hide = true)]

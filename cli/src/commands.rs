@@ -2,6 +2,7 @@
 
 mod completions;
 mod discover;
+mod init;
 mod manual;
 mod nodes;
 mod phones;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use hatrack_discover::nvidia::probe;
 
+pub use self::init::NotStarted;
 use crate::Outcome;
 use crate::args::Command;
 use crate::output::Printer;
@@ -24,6 +26,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCode> {
         Command::Register(options) => finish(register::run(options, printer)),
         Command::Nodes(options) => finish(nodes::run(&options, printer)),
         Command::Phones(options) => finish(phones::run(&options, printer)),
+        Command::Init(options) => Ok(init::run(&options)?.into()),
         Command::Completions(options) => Ok(completions::run(&options, printer)?.into()),
         Command::Manual(options) => Ok(manual::run(&options, printer)?.into()),
         // Before any runtime: NVML may never return.

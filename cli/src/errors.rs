@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::cluster::{NoNode, folder, kubernetes};
+use crate::commands::NotStarted;
 use crate::machine::NoTree;
 use crate::output::Printer;
 use crate::output::style::{self, paint};
@@ -73,6 +74,11 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<kubernetes::Error>() {
         return of_kubernetes(error);
+    }
+    if cause.is::<NotStarted>() {
+        return Some(
+            "`nix run .#init` has it with all that it needs; so has `nix develop github:hatrack/hatrack`".to_owned(),
+        );
     }
     if cause.is::<NoNode>() {
         return Some("`hatrack nodes` lists those that there are".to_owned());

@@ -7,6 +7,7 @@
 mod golden {
     mod errors;
     mod help;
+    mod init;
     mod machines;
     mod nodes;
     mod phones;

@@ -9,5 +9,8 @@
 
     # `nix run .#init` makes this file.
     secrets.file = ./secrets.yaml;
+
+    # And this one: the limits of hats, and who the people of the cluster are.
+    society.policy = ../k8s/hats/policy.yaml;
   };
 }

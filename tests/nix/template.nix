@@ -13,13 +13,14 @@ let
     ];
     gpu-1 = [ "hatrack.base.sshKeys is empty" ];
   };
-  # The file with secrets is made by `nix run .#init`; here it only has to have a name.
+  # Secrets and limits are made by `nix run .#init`; here they stand as they would without it.
   host =
     name:
     template.nixosConfigurations.${name}.extendModules {
       modules = [
         {
           hatrack.secrets.file = lib.mkForce null;
+          hatrack.society.policy = lib.mkForce ../../k8s/hats/policy.yaml;
           hatrack.k3s.tokenFile = "/run/token";
         }
       ];

@@ -13,6 +13,21 @@ pub struct ProbeNvml {
     pub watch: bool,
 }
 
+/// Make the keys and secrets of a cluster of your own.
+///
+/// In the repository of a cluster (`nix flake init --template github:hatrack/hatrack`): a key of yours, one for each host, the
+/// join token, the key that phones trust, the rules of who reads which secret, and the limits of hats. What is there stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nix run .#init
+  nix develop github:hatrack/hatrack --command hatrack init")]
+pub struct Init {
+    /// Trust domain of the SPIFFE ids of this cluster [default: the name of the folder]
+    #[arg(long, value_name = "NAME")]
+    pub trust_domain: Option<String>,
+}
+
 /// Print a completion script for a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "\

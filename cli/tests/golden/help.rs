@@ -7,7 +7,7 @@ use crate::golden::transcript::Session;
 fn help() {
     let mut session = Session::new();
     session.set("COLUMNS", "100").run("--help").run("-h");
-    for command in ["try", "discover", "register", "nodes", "phones", "completions", "manual"] {
+    for command in ["try", "discover", "register", "nodes", "phones", "init", "completions", "manual"] {
         session.run(&format!("{command} --help"));
     }
     assert_golden!("help", session);
@@ -46,7 +46,7 @@ fn completions_and_manual_are_for_every_command() {
     let mut pages: Vec<_> =
         std::fs::read_dir(session.folder().join("pages")).unwrap().map(|page| page.unwrap().file_name()).collect();
     pages.sort();
-    let commands = ["-completions", "-discover", "-manual", "-nodes", "-phones", "-register", "-try", ""];
+    let commands = ["-completions", "-discover", "-init", "-manual", "-nodes", "-phones", "-register", "-try", ""];
     assert_eq!(pages, commands.map(|command| format!("hatrack{command}.1")).map(std::ffi::OsString::from));
     assert_golden!("manual", session);
 }

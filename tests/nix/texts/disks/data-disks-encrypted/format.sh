@@ -6,17 +6,17 @@ trap 'rm -rf "$disko_devices_dir"' EXIT
 mkdir -p "$disko_devices_dir"
 
 ( # disk data-1 /dev/disk/by-id/virtio-data-1   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-data-1'
-  imageName='data-1'
-  imageSize='2G'
-  name='data-1'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-data-1
+  imageName=data-1
+  imageSize=2G
+  name=data-1
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-data-1   #
-    device='/dev/disk/by-id/virtio-data-1'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-data-1
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-data-1" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-data-1"
@@ -52,15 +52,15 @@ mkdir -p "$disko_devices_dir"
     ( # luks data-1 /dev/disk/by-partlabel/disk-data-1-volumes   #
       declare -a additionalKeyFiles=()
       askPassword=''
-      device='/dev/disk/by-partlabel/disk-data-1-volumes'
+      device=/dev/disk/by-partlabel/disk-data-1-volumes
       declare -a extraFormatArgs=()
       declare -a extraOpenArgs=()
       initrdUnlock=''
       keyFile=''
-      name='data-1'
-      passwordFile='/tmp/disk.key'
-      declare -A settings=(['allowDiscards']='1' ['crypttabExtraOpts']='tpm2-device=auto')
-      type='luks'
+      name=data-1
+      passwordFile=/tmp/disk.key
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      type=luks
       
       if ! blkid "/dev/disk/by-partlabel/disk-data-1-volumes" >/dev/null || ! cryptsetup isLuks "/dev/disk/by-partlabel/disk-data-1-volumes"; then
         
@@ -84,12 +84,12 @@ mkdir -p "$disko_devices_dir"
       
       
       ( # filesystem  /dev/mapper/data-1 ext4 /var/lib/longhorn #
-        device='/dev/mapper/data-1'
+        device=/dev/mapper/data-1
         declare -a extraArgs=()
-        format='ext4'
-        declare -a mountOptions=('noatime' 'nofail')
-        mountpoint='/var/lib/longhorn'
-        type='filesystem'
+        format=ext4
+        declare -a mountOptions=(noatime nofail)
+        mountpoint=/var/lib/longhorn
+        type=filesystem
         
         if ! (blkid "/dev/mapper/data-1" | grep -q 'TYPE='); then
           mkfs.ext4 \
@@ -118,17 +118,17 @@ mkdir -p "$disko_devices_dir"
   
 )
 ( # disk data-2 /dev/disk/by-id/virtio-data-2   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-data-2'
-  imageName='data-2'
-  imageSize='2G'
-  name='data-2'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-data-2
+  imageName=data-2
+  imageSize=2G
+  name=data-2
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-data-2   #
-    device='/dev/disk/by-id/virtio-data-2'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-data-2
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-data-2" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-data-2"
@@ -164,15 +164,15 @@ mkdir -p "$disko_devices_dir"
     ( # luks data-2 /dev/disk/by-partlabel/disk-data-2-volumes   #
       declare -a additionalKeyFiles=()
       askPassword=''
-      device='/dev/disk/by-partlabel/disk-data-2-volumes'
+      device=/dev/disk/by-partlabel/disk-data-2-volumes
       declare -a extraFormatArgs=()
       declare -a extraOpenArgs=()
       initrdUnlock=''
       keyFile=''
-      name='data-2'
-      passwordFile='/tmp/disk.key'
-      declare -A settings=(['allowDiscards']='1' ['crypttabExtraOpts']='tpm2-device=auto')
-      type='luks'
+      name=data-2
+      passwordFile=/tmp/disk.key
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      type=luks
       
       if ! blkid "/dev/disk/by-partlabel/disk-data-2-volumes" >/dev/null || ! cryptsetup isLuks "/dev/disk/by-partlabel/disk-data-2-volumes"; then
         
@@ -196,12 +196,12 @@ mkdir -p "$disko_devices_dir"
       
       
       ( # filesystem  /dev/mapper/data-2 ext4 /var/lib/longhorn-2 #
-        device='/dev/mapper/data-2'
+        device=/dev/mapper/data-2
         declare -a extraArgs=()
-        format='ext4'
-        declare -a mountOptions=('noatime' 'nofail')
-        mountpoint='/var/lib/longhorn-2'
-        type='filesystem'
+        format=ext4
+        declare -a mountOptions=(noatime nofail)
+        mountpoint=/var/lib/longhorn-2
+        type=filesystem
         
         if ! (blkid "/dev/mapper/data-2" | grep -q 'TYPE='); then
           mkfs.ext4 \

@@ -6,17 +6,17 @@ trap 'rm -rf "$disko_devices_dir"' EXIT
 mkdir -p "$disko_devices_dir"
 
 ( # disk data-1 /dev/disk/by-id/virtio-data-1   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-data-1'
-  imageName='data-1'
-  imageSize='2G'
-  name='data-1'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-data-1
+  imageName=data-1
+  imageSize=2G
+  name=data-1
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-data-1   #
-    device='/dev/disk/by-id/virtio-data-1'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-data-1
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-data-1" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-data-1"
@@ -50,12 +50,12 @@ mkdir -p "$disko_devices_dir"
     
     
     ( # filesystem  /dev/disk/by-partlabel/disk-data-1-volumes ext4 /var/lib/longhorn #
-      device='/dev/disk/by-partlabel/disk-data-1-volumes'
+      device=/dev/disk/by-partlabel/disk-data-1-volumes
       declare -a extraArgs=()
-      format='ext4'
-      declare -a mountOptions=('noatime' 'nofail')
-      mountpoint='/var/lib/longhorn'
-      type='filesystem'
+      format=ext4
+      declare -a mountOptions=(noatime nofail)
+      mountpoint=/var/lib/longhorn
+      type=filesystem
       
       if ! (blkid "/dev/disk/by-partlabel/disk-data-1-volumes" | grep -q 'TYPE='); then
         mkfs.ext4 \
@@ -74,17 +74,17 @@ mkdir -p "$disko_devices_dir"
   
 )
 ( # disk data-2 /dev/disk/by-id/virtio-data-2   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-data-2'
-  imageName='data-2'
-  imageSize='2G'
-  name='data-2'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-data-2
+  imageName=data-2
+  imageSize=2G
+  name=data-2
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-data-2   #
-    device='/dev/disk/by-id/virtio-data-2'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-data-2
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-data-2" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-data-2"
@@ -118,12 +118,12 @@ mkdir -p "$disko_devices_dir"
     
     
     ( # filesystem  /dev/disk/by-partlabel/disk-data-2-volumes ext4 /var/lib/longhorn-2 #
-      device='/dev/disk/by-partlabel/disk-data-2-volumes'
+      device=/dev/disk/by-partlabel/disk-data-2-volumes
       declare -a extraArgs=()
-      format='ext4'
-      declare -a mountOptions=('noatime' 'nofail')
-      mountpoint='/var/lib/longhorn-2'
-      type='filesystem'
+      format=ext4
+      declare -a mountOptions=(noatime nofail)
+      mountpoint=/var/lib/longhorn-2
+      type=filesystem
       
       if ! (blkid "/dev/disk/by-partlabel/disk-data-2-volumes" | grep -q 'TYPE='); then
         mkfs.ext4 \

@@ -6,17 +6,17 @@ trap 'rm -rf "$disko_devices_dir"' EXIT
 mkdir -p "$disko_devices_dir"
 
 ( # disk system /dev/disk/by-id/virtio-system   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-system   #
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-system" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-system"
@@ -73,12 +73,12 @@ mkdir -p "$disko_devices_dir"
     
     
     ( # filesystem  /dev/disk/by-partlabel/disk-system-ESP vfat /boot #
-      device='/dev/disk/by-partlabel/disk-system-ESP'
+      device=/dev/disk/by-partlabel/disk-system-ESP
       declare -a extraArgs=()
-      format='vfat'
+      format=vfat
       declare -a mountOptions=('umask=0077')
-      mountpoint='/boot'
-      type='filesystem'
+      mountpoint=/boot
+      type=filesystem
       
       if ! (blkid "/dev/disk/by-partlabel/disk-system-ESP" | grep -q 'TYPE='); then
         mkfs.vfat \
@@ -92,15 +92,15 @@ mkdir -p "$disko_devices_dir"
     ( # luks system /dev/disk/by-partlabel/disk-system-root   #
       declare -a additionalKeyFiles=()
       askPassword=''
-      device='/dev/disk/by-partlabel/disk-system-root'
+      device=/dev/disk/by-partlabel/disk-system-root
       declare -a extraFormatArgs=()
       declare -a extraOpenArgs=()
-      initrdUnlock='1'
+      initrdUnlock=1
       keyFile=''
-      name='system'
-      passwordFile='/tmp/disk.key'
-      declare -A settings=(['allowDiscards']='1' ['crypttabExtraOpts']='tpm2-device=auto')
-      type='luks'
+      name=system
+      passwordFile=/tmp/disk.key
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      type=luks
       
       if ! blkid "/dev/disk/by-partlabel/disk-system-root" >/dev/null || ! cryptsetup isLuks "/dev/disk/by-partlabel/disk-system-root"; then
         
@@ -124,12 +124,12 @@ mkdir -p "$disko_devices_dir"
       
       
       ( # filesystem  /dev/mapper/system ext4 / #
-        device='/dev/mapper/system'
+        device=/dev/mapper/system
         declare -a extraArgs=()
-        format='ext4'
-        declare -a mountOptions=('noatime')
-        mountpoint='/'
-        type='filesystem'
+        format=ext4
+        declare -a mountOptions=(noatime)
+        mountpoint=/
+        type=filesystem
         
         if ! (blkid "/dev/mapper/system" | grep -q 'TYPE='); then
           mkfs.ext4 \

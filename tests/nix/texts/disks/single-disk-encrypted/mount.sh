@@ -2,30 +2,30 @@
 set -efux
 # first create the necessary devices
 (
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   (
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     (
       declare -a additionalKeyFiles=()
       askPassword=''
-      device='/dev/disk/by-partlabel/disk-system-root'
+      device=/dev/disk/by-partlabel/disk-system-root
       declare -a extraFormatArgs=()
       declare -a extraOpenArgs=()
-      initrdUnlock='1'
+      initrdUnlock=1
       keyFile=''
-      name='system'
-      passwordFile='/tmp/disk.key'
-      declare -A settings=(['allowDiscards']='1' ['crypttabExtraOpts']='tpm2-device=auto')
-      type='luks'
+      name=system
+      passwordFile=/tmp/disk.key
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      type=luks
       
       if ! cryptsetup status "system" >/dev/null 2>/dev/null; then
         
@@ -53,43 +53,43 @@ set -efux
 
 # and then mount the filesystems in dependency order
 (
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   (
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     (
       declare -a additionalKeyFiles=()
       askPassword=''
-      device='/dev/disk/by-partlabel/disk-system-root'
+      device=/dev/disk/by-partlabel/disk-system-root
       declare -a extraFormatArgs=()
       declare -a extraOpenArgs=()
-      initrdUnlock='1'
+      initrdUnlock=1
       keyFile=''
-      name='system'
-      passwordFile='/tmp/disk.key'
-      declare -A settings=(['allowDiscards']='1' ['crypttabExtraOpts']='tpm2-device=auto')
-      type='luks'
+      name=system
+      passwordFile=/tmp/disk.key
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      type=luks
       
       (
-        device='/dev/mapper/system'
+        device=/dev/mapper/system
         declare -a extraArgs=()
-        format='ext4'
-        declare -a mountOptions=('noatime')
-        mountpoint='/'
-        type='filesystem'
+        format=ext4
+        declare -a mountOptions=(noatime)
+        mountpoint=/
+        type=filesystem
         
         if ! findmnt "/dev/mapper/system" "/mnt/" >/dev/null 2>&1; then
           mount "/dev/mapper/system" "/mnt/" \
             -t "ext4" \
-            -o 'noatime' \
+            -o noatime \
             -o X-mount.mkdir
         fi
         
@@ -105,25 +105,25 @@ set -efux
   
 )
 (
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   (
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     (
-      device='/dev/disk/by-partlabel/disk-system-ESP'
+      device=/dev/disk/by-partlabel/disk-system-ESP
       declare -a extraArgs=()
-      format='vfat'
+      format=vfat
       declare -a mountOptions=('umask=0077')
-      mountpoint='/boot'
-      type='filesystem'
+      mountpoint=/boot
+      type=filesystem
       
       if ! findmnt "/dev/disk/by-partlabel/disk-system-ESP" "/mnt/boot" >/dev/null 2>&1; then
         mount "/dev/disk/by-partlabel/disk-system-ESP" "/mnt/boot" \

@@ -6,17 +6,17 @@ trap 'rm -rf "$disko_devices_dir"' EXIT
 mkdir -p "$disko_devices_dir"
 
 ( # disk system /dev/disk/by-id/virtio-system   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-system   #
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-system" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-system"
@@ -73,12 +73,12 @@ mkdir -p "$disko_devices_dir"
     
     
     ( # filesystem  /dev/disk/by-partlabel/disk-system-ESP vfat /boot #
-      device='/dev/disk/by-partlabel/disk-system-ESP'
+      device=/dev/disk/by-partlabel/disk-system-ESP
       declare -a extraArgs=()
-      format='vfat'
+      format=vfat
       declare -a mountOptions=('umask=0077')
-      mountpoint='/boot'
-      type='filesystem'
+      mountpoint=/boot
+      type=filesystem
       
       if ! (blkid "/dev/disk/by-partlabel/disk-system-ESP" | grep -q 'TYPE='); then
         mkfs.vfat \
@@ -90,12 +90,12 @@ mkdir -p "$disko_devices_dir"
     )
     
     ( # filesystem  /dev/disk/by-partlabel/disk-system-root ext4 / #
-      device='/dev/disk/by-partlabel/disk-system-root'
+      device=/dev/disk/by-partlabel/disk-system-root
       declare -a extraArgs=()
-      format='ext4'
-      declare -a mountOptions=('noatime')
-      mountpoint='/'
-      type='filesystem'
+      format=ext4
+      declare -a mountOptions=(noatime)
+      mountpoint=/
+      type=filesystem
       
       if ! (blkid "/dev/disk/by-partlabel/disk-system-root" | grep -q 'TYPE='); then
         mkfs.ext4 \

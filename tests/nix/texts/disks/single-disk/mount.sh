@@ -2,17 +2,17 @@
 set -efux
 # first create the necessary devices
 (
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   (
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     
     
@@ -24,30 +24,30 @@ set -efux
 
 # and then mount the filesystems in dependency order
 (
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   (
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     (
-      device='/dev/disk/by-partlabel/disk-system-root'
+      device=/dev/disk/by-partlabel/disk-system-root
       declare -a extraArgs=()
-      format='ext4'
-      declare -a mountOptions=('noatime')
-      mountpoint='/'
-      type='filesystem'
+      format=ext4
+      declare -a mountOptions=(noatime)
+      mountpoint=/
+      type=filesystem
       
       if ! findmnt "/dev/disk/by-partlabel/disk-system-root" "/mnt/" >/dev/null 2>&1; then
         mount "/dev/disk/by-partlabel/disk-system-root" "/mnt/" \
           -t "ext4" \
-          -o 'noatime' \
+          -o noatime \
           -o X-mount.mkdir
       fi
       
@@ -60,25 +60,25 @@ set -efux
   
 )
 (
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system'
-  imageName='system'
-  imageSize='2G'
-  name='system'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system
+  imageName=system
+  imageSize=2G
+  name=system
+  type=disk
   
   (
-    device='/dev/disk/by-id/virtio-system'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system
+    efiGptPartitionFirst=1
+    type=gpt
     
     (
-      device='/dev/disk/by-partlabel/disk-system-ESP'
+      device=/dev/disk/by-partlabel/disk-system-ESP
       declare -a extraArgs=()
-      format='vfat'
+      format=vfat
       declare -a mountOptions=('umask=0077')
-      mountpoint='/boot'
-      type='filesystem'
+      mountpoint=/boot
+      type=filesystem
       
       if ! findmnt "/dev/disk/by-partlabel/disk-system-ESP" "/mnt/boot" >/dev/null 2>&1; then
         mount "/dev/disk/by-partlabel/disk-system-ESP" "/mnt/boot" \

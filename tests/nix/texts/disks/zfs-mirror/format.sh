@@ -6,17 +6,17 @@ trap 'rm -rf "$disko_devices_dir"' EXIT
 mkdir -p "$disko_devices_dir"
 
 ( # disk system-1 /dev/disk/by-id/virtio-system-1   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system-1'
-  imageName='system-1'
-  imageSize='2G'
-  name='system-1'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system-1
+  imageName=system-1
+  imageSize=2G
+  name=system-1
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-system-1   #
-    device='/dev/disk/by-id/virtio-system-1'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system-1
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-system-1" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-system-1"
@@ -73,12 +73,12 @@ mkdir -p "$disko_devices_dir"
     
     
     ( # filesystem  /dev/disk/by-partlabel/disk-system-1-ESP vfat /boot #
-      device='/dev/disk/by-partlabel/disk-system-1-ESP'
+      device=/dev/disk/by-partlabel/disk-system-1-ESP
       declare -a extraArgs=()
-      format='vfat'
-      declare -a mountOptions=('umask=0077' 'nofail' 'x-systemd.device-timeout=10s')
-      mountpoint='/boot'
-      type='filesystem'
+      format=vfat
+      declare -a mountOptions=('umask=0077' nofail 'x-systemd.device-timeout=10s')
+      mountpoint=/boot
+      type=filesystem
       
       if ! (blkid "/dev/disk/by-partlabel/disk-system-1-ESP" | grep -q 'TYPE='); then
         mkfs.vfat \
@@ -90,11 +90,11 @@ mkdir -p "$disko_devices_dir"
     )
     
     ( # zfs  /dev/disk/by-partlabel/disk-system-1-root   #
-      device='/dev/disk/by-partlabel/disk-system-1-root'
-      pool='system'
-      type='zfs'
+      device=/dev/disk/by-partlabel/disk-system-1-root
+      pool=system
+      type=zfs
       
-      echo "/dev/disk/by-partlabel/disk-system-1-root" >>"$disko_devices_dir"/zfs_'system'
+      echo "/dev/disk/by-partlabel/disk-system-1-root" >>"$disko_devices_dir"/zfs_system
       
       
     )
@@ -107,17 +107,17 @@ mkdir -p "$disko_devices_dir"
   
 )
 ( # disk system-2 /dev/disk/by-id/virtio-system-2   #
-  destroy='1'
-  device='/dev/disk/by-id/virtio-system-2'
-  imageName='system-2'
-  imageSize='2G'
-  name='system-2'
-  type='disk'
+  destroy=1
+  device=/dev/disk/by-id/virtio-system-2
+  imageName=system-2
+  imageSize=2G
+  name=system-2
+  type=disk
   
   ( # gpt  /dev/disk/by-id/virtio-system-2   #
-    device='/dev/disk/by-id/virtio-system-2'
-    efiGptPartitionFirst='1'
-    type='gpt'
+    device=/dev/disk/by-id/virtio-system-2
+    efiGptPartitionFirst=1
+    type=gpt
     
     if ! blkid "/dev/disk/by-id/virtio-system-2" >&2; then
       sgdisk --clear "/dev/disk/by-id/virtio-system-2"
@@ -174,12 +174,12 @@ mkdir -p "$disko_devices_dir"
     
     
     ( # filesystem  /dev/disk/by-partlabel/disk-system-2-ESP vfat /boot-mirror #
-      device='/dev/disk/by-partlabel/disk-system-2-ESP'
+      device=/dev/disk/by-partlabel/disk-system-2-ESP
       declare -a extraArgs=()
-      format='vfat'
-      declare -a mountOptions=('umask=0077' 'nofail' 'x-systemd.device-timeout=10s')
-      mountpoint='/boot-mirror'
-      type='filesystem'
+      format=vfat
+      declare -a mountOptions=('umask=0077' nofail 'x-systemd.device-timeout=10s')
+      mountpoint=/boot-mirror
+      type=filesystem
       
       if ! (blkid "/dev/disk/by-partlabel/disk-system-2-ESP" | grep -q 'TYPE='); then
         mkfs.vfat \
@@ -191,11 +191,11 @@ mkdir -p "$disko_devices_dir"
     )
     
     ( # zfs  /dev/disk/by-partlabel/disk-system-2-root   #
-      device='/dev/disk/by-partlabel/disk-system-2-root'
-      pool='system'
-      type='zfs'
+      device=/dev/disk/by-partlabel/disk-system-2-root
+      pool=system
+      type=zfs
       
-      echo "/dev/disk/by-partlabel/disk-system-2-root" >>"$disko_devices_dir"/zfs_'system'
+      echo "/dev/disk/by-partlabel/disk-system-2-root" >>"$disko_devices_dir"/zfs_system
       
       
     )
@@ -208,12 +208,12 @@ mkdir -p "$disko_devices_dir"
   
 )
 ( # zpool system    #
-  declare -a mountOptions=('defaults')
+  declare -a mountOptions=(defaults)
   mountpoint=''
-  name='system'
-  declare -A options=(['ashift']='12' ['autotrim']='on' ['cachefile']='none')
-  declare -A rootFsOptions=(['acltype']='posixacl' ['atime']='off' ['compression']='zstd' ['mountpoint']='none' ['xattr']='sa')
-  type='zpool'
+  name=system
+  declare -A options=([ashift]=12 [autotrim]=on [cachefile]=none)
+  declare -A rootFsOptions=([acltype]=posixacl [atime]=off [compression]=zstd [mountpoint]=none [xattr]=sa)
+  type=zpool
   
   readarray -t zfs_devices < <(cat "$disko_devices_dir/zfs_system")
   if [ ${#zfs_devices[@]} -eq 0 ]; then
@@ -285,8 +285,8 @@ mkdir -p "$disko_devices_dir"
       zpool create -f "system" \
         -R /mnt \
          \
-        -o ashift='12' -o autotrim='on' -o cachefile='none' \
-        -O acltype='posixacl' -O atime='off' -O compression='zstd' -O mountpoint='none' -O xattr='sa' \
+        -o ashift=12 -o autotrim=on -o cachefile=none \
+        -O acltype=posixacl -O atime=off -O compression=zstd -O mountpoint=none -O xattr=sa \
         ${topology:+ $topology}
       if [[ $(zfs get -H mounted "system" | cut -f3) == "yes" ]]; then
         zfs unmount "system"
@@ -294,72 +294,72 @@ mkdir -p "$disko_devices_dir"
     fi
   fi
   ( # zfs_fs __root    #
-    declare -a mountOptions=('defaults')
+    declare -a mountOptions=(defaults)
     mountpoint=''
-    name='__root'
-    declare -A options=(['acltype']='posixacl' ['atime']='off' ['compression']='zstd' ['mountpoint']='none' ['xattr']='sa')
-    type='zfs_fs'
+    name=__root
+    declare -A options=([acltype]=posixacl [atime]=off [compression]=zstd [mountpoint]=none [xattr]=sa)
+    type=zfs_fs
     
     if ! zfs get type "system" >/dev/null 2>&1; then
       # don't create anything for root dataset of zpools
     true
     
     else
-      zfs set -u acltype='posixacl' atime='off' compression='zstd' mountpoint='none' xattr='sa' "system"
+      zfs set -u acltype=posixacl atime=off compression=zstd mountpoint=none xattr=sa "system"
     
     fi
     
     
   )
   ( # zfs_fs nix   /nix #
-    declare -a mountOptions=('defaults')
-    mountpoint='/nix'
-    name='nix'
-    declare -A options=(['mountpoint']='legacy')
-    type='zfs_fs'
+    declare -a mountOptions=(defaults)
+    mountpoint=/nix
+    name=nix
+    declare -A options=([mountpoint]=legacy)
+    type=zfs_fs
     
     if ! zfs get type "system/nix" >/dev/null 2>&1; then
       zfs create -up "system/nix" \
-      -o mountpoint='legacy'
+      -o mountpoint=legacy
     
     else
-      zfs set -u mountpoint='legacy' "system/nix"
+      zfs set -u mountpoint=legacy "system/nix"
     
     fi
     
     
   )
   ( # zfs_fs root   / #
-    declare -a mountOptions=('defaults')
-    mountpoint='/'
-    name='root'
-    declare -A options=(['mountpoint']='legacy')
-    type='zfs_fs'
+    declare -a mountOptions=(defaults)
+    mountpoint=/
+    name=root
+    declare -A options=([mountpoint]=legacy)
+    type=zfs_fs
     
     if ! zfs get type "system/root" >/dev/null 2>&1; then
       zfs create -up "system/root" \
-      -o mountpoint='legacy'
+      -o mountpoint=legacy
     
     else
-      zfs set -u mountpoint='legacy' "system/root"
+      zfs set -u mountpoint=legacy "system/root"
     
     fi
     
     
   )
   ( # zfs_fs var   /var #
-    declare -a mountOptions=('defaults')
-    mountpoint='/var'
-    name='var'
-    declare -A options=(['mountpoint']='legacy')
-    type='zfs_fs'
+    declare -a mountOptions=(defaults)
+    mountpoint=/var
+    name=var
+    declare -A options=([mountpoint]=legacy)
+    type=zfs_fs
     
     if ! zfs get type "system/var" >/dev/null 2>&1; then
       zfs create -up "system/var" \
-      -o mountpoint='legacy'
+      -o mountpoint=legacy
     
     else
-      zfs set -u mountpoint='legacy' "system/var"
+      zfs set -u mountpoint=legacy "system/var"
     
     fi
     
