@@ -22,18 +22,16 @@
         };
         environment.systemPackages = [ pkgs.python3 ];
         # The kernel of NixOS is built without virtual controllers.
-        boot.kernelPatches = [
-          {
-            name = "virtual-usb";
-            patch = null;
-            extraStructuredConfig = with lib.kernel; {
+        boot.kernelPackages = pkgs.linuxPackagesFor (
+          pkgs.linux.override {
+            structuredExtraConfig = with lib.kernel; {
               USB_GADGET = module;
               USB_DUMMY_HCD = module;
               USB_CONFIGFS = module;
               USB_CONFIGFS_F_FS = yes;
             };
           }
-        ];
+        );
         boot.kernelModules = [
           "dummy_hcd"
           "libcomposite"
