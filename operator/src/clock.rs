@@ -18,8 +18,8 @@ pub fn now() -> Moment {
     Moment { wall: Timestamp::now(), steady: since_boot() }
 }
 
-/// Later than anything that is waited for.
-const FAR_AWAY: TimeSpec = TimeSpec::new(i32::MAX as i64, 0);
+/// Later than anything that is waited for: in the 23rd century.
+const FAR_AWAY: TimeSpec = TimeSpec::new(9_000_000_000, 0);
 
 /// Rings at a time of the wall clock, and at once when that clock is set or the machine was suspended
 /// (`timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`).

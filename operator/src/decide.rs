@@ -137,8 +137,8 @@ impl Decider {
                     }
                 }
                 Ok(Outcome::Overtaken) if overtaken < OVERTAKEN_AT_ONCE => overtaken += 1,
-                Ok(Outcome::Overtaken) => sleep(self.pause.next()).await,
-                Ok(Outcome::Deposed) => return std::future::pending().await,
+                // Who does not lead any more is dropped in a moment, unless the Lease is renewed after all.
+                Ok(Outcome::Overtaken | Outcome::Deposed) => sleep(self.pause.next()).await,
                 Err(failure) => {
                     self.trouble.log("a decision was not carried out", &*failure, None);
                     self.progress.send_replace(Progress { failure: Some(chain(&*failure)) });

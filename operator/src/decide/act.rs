@@ -141,7 +141,7 @@ impl Actor {
                 self.set_status::<HatPolicy>(action, &known, &json!(status), Api::all(self.client.clone())).await?;
             }
             Action::Collect { swap } => {
-                self.drop_object(&self.swaps(), swap, None).await?;
+                self.drop_object(&self.swaps(), swap).await?;
                 self.did(action);
             }
         }
@@ -384,18 +384,17 @@ impl Actor {
     where
         K: Kept + Clone + DeserializeOwned + Debug,
     {
-        self.drop_object(api, name, None).await?;
+        self.drop_object(api, name).await?;
         self.observed.did(|seen| _ = K::forget(seen, key));
         Ok(())
     }
 
     /// Deletes an object; one that is gone already is as good.
-    async fn drop_object<K>(&self, api: &Api<K>, name: &str, preconditions: Option<Preconditions>) -> Acted
+    async fn drop_object<K>(&self, api: &Api<K>, name: &str) -> Acted
     where
         K: Clone + DeserializeOwned + Debug,
     {
-        let params = DeleteParams { preconditions, ..DeleteParams::default() };
-        match within(self.limit, api.delete(name, &params)).await {
+        match within(self.limit, api.delete(name, &DeleteParams::default())).await {
             Err(failure) if failure.kind() != Kind::NotFound => Err(failure.into()),
             Ok(_) | Err(_) => Ok(()),
         }

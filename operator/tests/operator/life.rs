@@ -1,14 +1,15 @@
 //! A request is held or admitted, worn, ended and succeeded, with one record for each transition.
 
-use hatrack_api::HatBinding;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
+use hatrack_api::{Hat, HatBinding, HatPolicy};
+use hatrack_testbed::soon;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::cluster::{Bench, gone, held, phase_of};
+use crate::cluster::{Bench, gone, held, phase_of, until};
 
 #[tokio::test]
 async fn a_hat_warms_up_is_worn_for_its_term_and_goes_to_the_next() {
@@ -95,4 +96,23 @@ async fn what_has_ended_is_kept_until_somebody_deletes_it() {
     bench.release(&binding).await;
     gone(&bench.bindings(), &binding.name_any()).await;
     assert_eq!(bench.reasons(&binding).await, ["Admitted", "TermEnded"]);
+}
+
+#[tokio::test]
+async fn hats_and_the_policy_say_what_is_worn() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let wearer = bench.spiffe("ann");
+    let worn = |hat: &Hat| hat.status.as_ref().is_some_and(|status| status.current_wearers == [wearer.clone()]);
+    soon("a wearer", until(&bench.hats(), &hat, worn)).await;
+    let policies: Api<HatPolicy> = Api::all(bench.admin.clone());
+    let counts = |policy: &HatPolicy| policy.status.as_ref().is_some_and(|status| status.active_bindings >= Some(1));
+    soon("a count", until(&policies, "default", counts)).await;
+    bench.release(&binding).await;
+    let over = |hat: &Hat| {
+        let status = hat.status.as_ref().unwrap();
+        status.current_wearers.is_empty() && status.lifetime_wearers == Some(1) && status.reputation == Some(100)
+    };
+    soon("a life", until(&bench.hats(), &hat, over)).await;
 }

@@ -48,11 +48,17 @@ impl Machine {
         let node = ClusterNode::new(&name, serde_json::from_value(spec).unwrap());
         let nodes: Api<ClusterNode> = Api::all(admin.clone());
         nodes.create(&PostParams::default(), &node).await.unwrap();
-        let status = Patch::Merge(json!({"status": {"devices": devices}}));
-        nodes.patch_status(&name, &PatchParams::default(), &status).await.unwrap();
         let connected = Arc::new(AtomicBool::new(true));
         let agent = Agent { name: name.clone(), admin: admin.clone(), connected: Arc::clone(&connected) };
-        Self { name, admin: admin.clone(), connected, agent: tokio::spawn(agent.run()) }
+        let machine = Self { name, admin: admin.clone(), connected, agent: tokio::spawn(agent.run()) };
+        machine.has(devices).await;
+        machine
+    }
+
+    /// Reports these devices and no others.
+    pub async fn has(&self, devices: Value) {
+        let status = Patch::Merge(json!({"status": {"devices": devices}}));
+        self.nodes().patch_status(&self.name, &PatchParams::default(), &status).await.unwrap();
     }
 
     /// Cuts the machine off, or connects it again.

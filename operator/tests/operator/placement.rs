@@ -70,3 +70,21 @@ async fn the_hats_of_a_lost_machine_move_once_it_is_fenced() {
     one.connect(true);
     one.readiness("True", "LeaseRenewed").await;
 }
+
+#[tokio::test]
+async fn a_hat_whose_device_is_lost_goes_on_with_another() {
+    let (bench, _) = Bench::shared().await;
+    let model = unique("model");
+    let machine =
+        Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "24Gi"), gpu("gpu-1", &model, "24Gi")])).await;
+    let hat = bench.hat(needs(&model, "24Gi")).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let active = bench.phase(&binding, Phase::Active).await.status.unwrap();
+    let left = if active.devices == ["gpu-0"] { "gpu-1" } else { "gpu-0" };
+    machine.has(json!([gpu(left, &model, "24Gi")])).await;
+    let moved = |binding: &hatrack_api::HatBinding| {
+        phase_of(binding) == Phase::Active && binding.status.as_ref().unwrap().devices == [left]
+    };
+    bench.until(&binding, "moved", moved).await;
+    assert_eq!(bench.reasons(&binding).await, ["Admitted", "DeviceLost", "Moved"]);
+}
