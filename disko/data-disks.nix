@@ -49,5 +49,7 @@ let
 in
 {
   disko.devices.disk = lib.listToAttrs (lib.imap0 disk devices);
-  environment.etc.crypttab = lib.mkIf encrypt { text = lib.concatLines (lib.imap0 crypttab devices); };
+  environment.etc.crypttab = lib.mkIf encrypt {
+    text = lib.concatLines (lib.imap0 crypttab devices);
+  };
 }

@@ -8,14 +8,17 @@ let
   inherit (lib) mkOption types;
   cfg = config.hatrack.argocd;
   # Without these, Argo CD calls a held request as healthy as a granted one.
-  health = lib.mapAttrs' (kind: file: {
-    name = "resource.customizations.health.society.zeta.io_${kind}";
-    value = builtins.readFile file;
-  }) {
-    ClusterNode = ../k8s/apps/health/clusternode.lua;
-    Hat = ../k8s/apps/health/hat.lua;
-    HatBinding = ../k8s/apps/health/hatbinding.lua;
-  };
+  health =
+    lib.mapAttrs'
+      (kind: file: {
+        name = "resource.customizations.health.society.zeta.io_${kind}";
+        value = builtins.readFile file;
+      })
+      {
+        ClusterNode = ../k8s/apps/health/clusternode.lua;
+        Hat = ../k8s/apps/health/hat.lua;
+        HatBinding = ../k8s/apps/health/hatbinding.lua;
+      };
   serves = config.hatrack.k3s.enable && config.hatrack.k3s.role == "server";
 in
 {

@@ -59,7 +59,8 @@ in
       }
     ];
 
-    hatrack.operator.settings.api.kubeconfig = lib.mkDefault "/run/credentials/hatrack-operator.service/kubeconfig";
+    hatrack.operator.settings.api.kubeconfig =
+      lib.mkDefault "/run/credentials/hatrack-operator.service/kubeconfig";
     environment.etc."hatrack/operator.toml".source = checked cfg.package (
       toml.generate "operator.toml" cfg.settings
     );

@@ -68,10 +68,9 @@ let
       name = "machines-${lib.removeSuffix ".nix" file}";
       value = pkgs.testers.runNixOSTest (import (./machines + "/${file}") { inherit (inputs) self; });
     }) (
-      removeAttrs (builtins.readDir ./machines) [
-        "node.nix"
-        "phone.py"
-      ]
+      lib.filterAttrs (file: _: lib.hasSuffix ".nix" file && file != "node.nix") (
+        builtins.readDir ./machines
+      )
     )
   );
 

@@ -1,7 +1,7 @@
 # The modules on nixpkgs' library alone, where it is newer than any whole tree at hand. Types, options, conditions, assertions
 # and disko's layouts are real; NixOS below them is options without an effect. For each layout there is the script of disko.
 #
-#   NIXPKGS_LIBRARY=DIR tests/nix/run, or: nix eval --impure --json --file tests/nix/library.nix --argstr library DIR --argstr inputs DIR refusals
+#   nix eval --impure --json --file tests/nix/library.nix --argstr library ~/nixpkgs.lib --argstr inputs ~/inputs refusals
 #
 # https://github.com/nix-community/nixpkgs.lib holds the library of each revision of nixpkgs.
 { library, inputs }:

@@ -1,5 +1,6 @@
 # What the machines of all tests have in common: everything of hatrack but the way in, which the test driver has of its own.
 { self }:
+{ pkgs, ... }:
 {
   imports = [ self.nixosModules.default ];
 
@@ -15,6 +16,7 @@
       hardwareId = null;
     };
   };
+  environment.systemPackages = [ pkgs.openssl ];
   environment.etc.join-token.text = "only-for-tests";
 
   virtualisation = {

@@ -48,11 +48,11 @@
         return founder.succeed("k3s kubectl get clusternode phones --output jsonpath='{.status.devices[*].name}'")
 
     start_all()
-    founder.wait_until_succeeds("k3s kubectl get crd clusternodes.society.zeta.io", timeout=600)
+    founder.wait_until_succeeds("k3s kubectl get clusterrole hatrack:operator", timeout=600)
 
-    # The administrator's access stands for a certificate of the machine's own.
-    access = founder.succeed("sed s/127.0.0.1/192.168.1.1/ /etc/rancher/k3s/k3s.yaml | base64 --wrap 0")
-    phones.succeed("install --mode 0400 --owner hatrack <(echo " + access + " | base64 -d) /var/lib/hatrack/kubeconfig")
+    access = founder.succeed("bash ${./access.sh} phones ${../../../k8s/rbac/node.yaml} | base64 --wrap 0")
+    phones.succeed("base64 --decode <<<" + access + " >/var/lib/hatrack/kubeconfig")
+    phones.succeed("chown hatrack /var/lib/hatrack/kubeconfig && chmod 0400 /var/lib/hatrack/kubeconfig")
     phones.succeed("${self.inputs.nixpkgs.legacyPackages.x86_64-linux.android-tools}/bin/adb keygen /var/lib/adb-key")
     phones.succeed("systemctl restart adb.service hatrack-agent.service")
     founder.wait_until_succeeds("k3s kubectl get clusternode phones", timeout=600)

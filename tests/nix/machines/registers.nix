@@ -1,4 +1,5 @@
-# A machine of the control plane is a ClusterNode after its first boot, and the same one after a reboot.
+# A machine of the control plane is a Ready ClusterNode after its first boot, and the same one after a reboot. k3s applies what
+# that takes, and the operator says Ready.
 { self }:
 {
   name = "hatrack-registers";
@@ -14,13 +15,19 @@
 
   testScript = ''
     def wait_for_node():
-        founder.wait_until_succeeds("k3s kubectl get clusternode founder", timeout=600)
-        founder.wait_until_succeeds("k3s kubectl --namespace society-system get lease founder", timeout=120)
+        founder.wait_until_succeeds("k3s kubectl wait --for=condition=Ready clusternode/founder --timeout=60s", timeout=600)
 
     founder.wait_for_unit("k3s.service")
-    founder.wait_until_succeeds("k3s kubectl get --raw /readyz", timeout=600)
-    founder.succeed("k3s kubectl apply --server-side --kustomize ${../../../k8s}")
-    founder.succeed("install --mode 0400 --owner hatrack /etc/rancher/k3s/k3s.yaml /var/lib/hatrack/kubeconfig")
+    with subtest("k3s applies kinds, policies and rights"):
+        founder.wait_until_succeeds("k3s kubectl get clusterrole hatrack:operator", timeout=600)
+        founder.wait_until_succeeds("k3s kubectl get hatpolicy default", timeout=120)
+
+    with subtest("the operator has a certificate of its own"):
+        founder.wait_until_succeeds("systemctl is-active hatrack-operator.service", timeout=300)
+        founder.succeed("test $(stat --format '%U %a' /var/lib/hatrack-operator/kubeconfig | tr -d ' ') = root600")
+
+    founder.succeed("bash ${./access.sh} founder ${../../../k8s/rbac/node.yaml} >/var/lib/hatrack/kubeconfig")
+    founder.succeed("chown hatrack /var/lib/hatrack/kubeconfig && chmod 0400 /var/lib/hatrack/kubeconfig")
     founder.succeed("systemctl restart hatrack-agent.service")
     wait_for_node()
 
