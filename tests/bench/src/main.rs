@@ -6,9 +6,11 @@
 mod agent;
 mod answers;
 mod discovery;
+mod fleet;
 mod footprint;
 mod machine;
 mod operator;
+mod placement;
 mod registration;
 mod sample;
 mod table;
@@ -22,7 +24,7 @@ use crate::agent::Cluster;
 use crate::table::Table;
 
 /// What can be measured alone.
-const TOPICS: [&str; 6] = ["discovery", "binary", "start", "event", "rest", "operator"];
+const TOPICS: [&str; 7] = ["placement", "discovery", "binary", "start", "event", "rest", "operator"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -34,6 +36,9 @@ async fn main() -> Result<()> {
     let agent = std::env::var_os("HATRACK_AGENT").map(PathBuf::from);
     let agent = || agent.clone().context("HATRACK_AGENT names no agent: run `make bench`");
     let mut table = Table::default();
+    if is_wanted("placement") {
+        placement::measure(&mut table)?;
+    }
     if is_wanted("discovery") {
         discovery::measure(&mut table)?;
     }

@@ -32,6 +32,13 @@ impl Table {
         });
     }
 
+    /// Adds a value that shall be at least `limit`, with the yardstick of the same run.
+    pub(crate) fn at_least(&mut self, what: &'static str, limit: f64, value: f64, unit: &str, yardstick: String) {
+        let target = format!("≥ {limit} {unit}");
+        let met = Some(value >= limit);
+        self.rows.push(Row { what, target, measured: format!("{value:.0} {unit}"), met, yardstick });
+    }
+
     /// Adds a value that has no target of its own.
     pub(crate) fn beside(&mut self, what: &'static str, measured: String, yardstick: String) {
         self.rows.push(Row { what, target: String::new(), measured, met: None, yardstick });
