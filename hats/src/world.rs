@@ -388,6 +388,11 @@ impl World {
         self.bindings.iter().map(|(uid, binding)| (uid.as_str(), binding.as_ref()))
     }
 
+    /// Records that the API server stored after a `resourceVersion`, in its order, each with its own version.
+    pub fn swaps_stored_after(&self, version: u64) -> impl Iterator<Item = (u64, &Arc<HatSwap>)> {
+        self.records.stored_after(version)
+    }
+
     /// A record by its name.
     pub fn swap(&self, name: &str) -> Option<&HatSwap> {
         self.records.get(name)

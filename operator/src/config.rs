@@ -99,6 +99,8 @@ pub struct Config {
     pub canary: Canary,
     /// Waiting after failures.
     pub backoff: BackoffLimits,
+    /// How records are announced.
+    pub announce: Announce,
     /// The server that hears of every record.
     pub nats: Nats,
     /// How machines get their certificates.
@@ -115,6 +117,7 @@ impl Default for Config {
             requests: Requests::default(),
             canary: Canary::default(),
             backoff: BackoffLimits::default(),
+            announce: Announce::default(),
             nats: Nats::default(),
             enrollment: Enrollment::default(),
         }
@@ -233,12 +236,38 @@ impl Default for BackoffLimits {
     }
 }
 
+/// How records are announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Announce {
+    /// How old a record may be that is announced when nothing is remembered of what was announced before.
+    pub replay: Period,
+    /// Least time between two writes of what was announced.
+    pub remember: Period,
+}
+
+impl Default for Announce {
+    fn default() -> Self {
+        Self { replay: Period::from_secs(600), remember: Period::from_secs(1) }
+    }
+}
+
 /// The server that hears of every record.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Nats {
-    /// Its address, `nats://10.0.0.1:4222`. Absent: none.
+    /// Its address, `nats://10.0.0.1:4222` or `tls://…`. Absent: none.
     pub url: Option<String>,
+    /// A file with credentials, as `nsc` writes it.
+    pub credentials: Option<PathBuf>,
+    /// How long an answer may take.
+    pub timeout: Period,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self { url: None, credentials: None, timeout: Period::from_secs(5) }
+    }
 }
 
 /// How machines get their certificates.

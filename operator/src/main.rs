@@ -5,7 +5,7 @@
 //!                 ▲             ├──> readiness ────────────────> ClusterNode conditions
 //!                 └──answers────┤
 //!                               └──> serve ──> /metrics /healthz /readyz
-//!   Lease ──> leader ──who leads──> decide, readiness
+//!   Lease ──> leader ──who leads──> decide, readiness, announce
 //!   forbidden requests ──> canary ──whether the fence bites──> act
 //! ```
 //!
@@ -16,6 +16,8 @@
 //! | [`canary`] | always | the answers to requests that have to be refused | `Canary` |
 //! | [`serve`] | always | all outputs | HTTP, sd_notify |
 //! | [`decide`] | while leading | the World, the time | writes |
+//! | [`announce`] | while leading | the records | Events, log lines, messages on NATS |
+//! | [`node_labels`] | while leading | `status.hats` of ClusterNodes | labels of Kubernetes' Nodes |
 //! | [`readiness`] | while leading | the World, the time | the conditions `Ready` and `IdentityConflict` |
 //!
 //! **Nothing is decided before every kind was listed once**: a hat that is not known looks like one that was deleted.
@@ -26,6 +28,7 @@
 //!
 //! **Time.** Terms are about the wall clock; silence, leading and waiting about the boot-time clock ([`clock`]).
 
+mod announce;
 mod arguments;
 mod canary;
 mod client;
@@ -35,6 +38,7 @@ mod decide;
 mod failure;
 mod leader;
 mod metrics;
+mod node_labels;
 mod observe;
 mod operator;
 mod readiness;

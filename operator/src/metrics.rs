@@ -63,6 +63,23 @@ impl Decisions {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnnouncementLabels {
+    way: &'static str,
+    outcome: &'static str,
+}
+
+/// Announcements of records by what came of them.
+#[derive(Debug, Clone, Default)]
+pub struct Announcements(Family<AnnouncementLabels, Counter>);
+
+impl Announcements {
+    /// A record was announced in one way, or not.
+    pub fn count(&self, way: &'static str, outcome: &'static str) {
+        self.0.get_or_create(&AnnouncementLabels { way, outcome }).inc();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: String,
 }
@@ -90,6 +107,8 @@ pub struct Metrics {
     pub requests: Requests,
     /// Decisions.
     pub decisions: Decisions,
+    /// Announcements of records.
+    pub announcements: Announcements,
     bindings: Family<PhaseLabel, Gauge>,
     held: Family<ReasonLabel, Gauge>,
     queue_age: Gauge<f64, AtomicU64>,
@@ -129,6 +148,8 @@ impl Metrics {
         registry.register_with_unit("decision", "How long decisions take", Unit::Seconds, length);
         let help = "Actions by what came of them: done, withheld, overtaken, refused or failed";
         registry.register("actions", help, metrics.decisions.actions.clone());
+        let help = "Announcements of records by what came of them: done, known, pointless or failed";
+        registry.register("announcements", help, metrics.announcements.0.clone());
         registry.register("bindings", "HatBindings by phase", metrics.bindings.clone());
         registry.register("held", "Requests that are held by the rule that holds them", metrics.held.clone());
         let age = metrics.queue_age.clone();

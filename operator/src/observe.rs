@@ -19,8 +19,8 @@ use futures::stream::BoxStream;
 use hatrack_hats::{Periods, World};
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
-use kube::Api;
 use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -74,27 +74,50 @@ impl Seen {
 
 /// The newest state of everything that was observed.
 #[derive(Clone, Debug)]
-pub struct Observed(Arc<watch::Sender<Seen>>);
+pub struct Observed(Arc<Sent>);
+
+#[derive(Debug)]
+struct Sent {
+    seen: watch::Sender<Seen>,
+    /// The `resourceVersion` up to which the watch of records has come.
+    recorded: watch::Sender<u64>,
+}
 
 impl Observed {
     /// Nothing has been seen yet.
     pub fn new(periods: Periods) -> Self {
-        Self(Arc::new(watch::Sender::new(Seen::of(World::new(periods)))))
+        let seen = Seen::of(World::new(periods));
+        Self(Arc::new(Sent { seen: watch::Sender::new(seen), recorded: watch::Sender::new(0) }))
     }
 
     /// A copy of the newest world, which shares its structure.
     pub fn world(&self) -> World {
-        self.0.borrow().world.clone()
+        self.0.seen.borrow().world.clone()
     }
 
     /// Changes as they come.
     pub fn subscribe(&self) -> watch::Receiver<Seen> {
-        self.0.subscribe()
+        self.0.seen.subscribe()
+    }
+
+    /// The `resourceVersion` up to which every record is known. What this operator wrote itself may be newer.
+    pub fn recorded(&self) -> watch::Receiver<u64> {
+        self.0.recorded.subscribe()
+    }
+
+    /// The watch of records has come to this version.
+    pub fn recorded_up_to(&self, version: u64) {
+        self.0.recorded.send_if_modified(|known| {
+            version > *known && {
+                *known = version;
+                true
+            }
+        });
     }
 
     /// Something was seen. `change` says whether that is news.
     pub fn observe(&self, change: impl FnOnce(&mut Seen) -> bool) {
-        self.0.send_if_modified(|seen| {
+        self.0.seen.send_if_modified(|seen| {
             let news = change(seen);
             seen.news += u64::from(news);
             news
@@ -103,7 +126,7 @@ impl Observed {
 
     /// The operator did something: no news for the next decision, which expects it.
     pub fn did(&self, change: impl FnOnce(&mut Seen)) {
-        self.0.send_modify(change);
+        self.0.seen.send_modify(change);
     }
 }
 
@@ -204,7 +227,7 @@ impl Follower {
     /// The next event. A watch that is opened again says nothing before something changes: that it did not fail for longer than an
     /// answer may take is all there is to know.
     async fn next<K: Kept>(&self, events: &mut Events<K>) -> Option<watcher::Result<Event<K>>> {
-        if self.observed.0.borrow().troubles.contains_key(K::KIND) {
+        if self.observed.0.seen.borrow().troubles.contains_key(K::KIND) {
             match timeout(self.answer * 2, events.next()).await {
                 Ok(event) => return event,
                 Err(_) => self.observed.did(|seen| _ = seen.troubles.remove(K::KIND)),
@@ -215,11 +238,12 @@ impl Follower {
 
     fn take<K: Kept>(&self, event: Event<K>, listing: &mut Listing) {
         let now = since_boot();
+        let reached = listing.reach(&event);
         self.observed.observe(|seen| {
             let was_troubled = !matches!(event, Event::Init) && seen.troubles.remove(K::KIND).is_some();
             let news = match event {
                 Event::Init => {
-                    *listing = Listing { before: K::keys(seen), listed: BTreeSet::new() };
+                    *listing = Listing { before: K::keys(seen), ..Listing::default() };
                     false
                 }
                 Event::InitApply(object) => {
@@ -237,6 +261,9 @@ impl Follower {
             };
             news || was_troubled
         });
+        if let Some(version) = reached {
+            K::reached(&self.observed, version);
+        }
     }
 }
 
@@ -245,6 +272,26 @@ impl Follower {
 struct Listing {
     before: BTreeSet<String>,
     listed: BTreeSet<String>,
+    newest: u64,
+}
+
+impl Listing {
+    /// The version up to which everything is known after an event. Lists are in no order: it is their end that counts.
+    fn reach<K: Resource>(&mut self, event: &Event<K>) -> Option<u64> {
+        match event {
+            Event::Init => None,
+            Event::InitApply(object) => {
+                self.newest = self.newest.max(version(object)?);
+                None
+            }
+            Event::InitDone => Some(self.newest),
+            Event::Apply(object) | Event::Delete(object) => version(object),
+        }
+    }
+}
+
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().resource_version.as_ref()?.parse().ok()
 }
 
 /// Time on the clock that silence is counted on.

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::announce;
 use crate::canary::{self, Canary};
 use crate::client::client;
 use crate::config::Config;
@@ -21,8 +22,8 @@ use crate::decide::{Decider, Progress};
 use crate::leader::{Elector, Leadership, Resignation};
 use crate::metrics::Metrics;
 use crate::observe::{self, Observed};
-use crate::readiness;
 use crate::serve::View;
+use crate::{node_labels, readiness};
 
 /// Decisions have a thread of their own; these are for requests, watches and pages.
 const THREADS: usize = 2;
@@ -130,6 +131,8 @@ impl Shared {
         let decider = Decider::new(self).context("failed to set an alarm on the wall clock")?;
         tasks.spawn(decider.run());
         let (client, observed) = (self.client.clone(), self.observed.clone());
+        tasks.spawn(node_labels::Labeller::new(&self.config, client.clone(), observed.clone()).run());
+        tasks.spawn(announce::Announcer::new(self).run());
         tasks.spawn(readiness::Watcher::new(&self.config, client, observed).run());
         Ok(())
     }

@@ -20,8 +20,8 @@ fn expected(kind: &str) -> i32 {
         "Namespace" | "CustomResourceDefinition" => 0,
         "HatPolicy" => 1,
         "ValidatingAdmissionPolicy" | "ValidatingAdmissionPolicyBinding" => 2,
-        "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding" => 3,
-        "ServiceAccount" | "Deployment" => 4,
+        "ServiceAccount" | "ClusterRole" | "ClusterRoleBinding" | "Role" | "RoleBinding" => 3,
+        "Deployment" => 4,
         "Hat" => 5,
         other => panic!("in which wave is a {other} applied?"),
     }

@@ -30,6 +30,8 @@ pub(crate) struct Records {
     by_time: Timeline,
     of_wearer: OrdMap<String, Timeline>,
     of_hat: OrdMap<String, Timeline>,
+    /// By `resourceVersion`: the order in which the API server stored them. What was not read from one has none.
+    by_version: OrdMap<u64, Arc<HatSwap>>,
     tallies: OrdMap<String, Tally>,
 }
 
@@ -83,6 +85,10 @@ pub(crate) fn cause(record: &HatSwapSpec) -> Option<Cause> {
     record.reason.as_deref().and_then(Cause::named)
 }
 
+fn version(swap: &HatSwap) -> Option<u64> {
+    swap.metadata.resource_version.as_ref()?.parse().ok()
+}
+
 impl Records {
     /// Whether it was not there yet.
     pub fn insert(&mut self, swap: Arc<HatSwap>) -> bool {
@@ -95,6 +101,9 @@ impl Records {
         self.of_wearer.entry(swap.spec.wearer.spiffe_id.clone()).or_default().insert(entry.clone());
         self.of_hat.entry(swap.spec.hat.clone()).or_default().insert(entry);
         self.tallies.entry(swap.spec.hat.clone()).or_default().count(&swap.spec, 1);
+        if let Some(version) = version(&swap) {
+            self.by_version.insert(version, Arc::clone(&swap));
+        }
         self.by_name.insert(name, swap);
         true
     }
@@ -104,6 +113,9 @@ impl Records {
         let Some(swap) = self.by_name.remove(name) else { return false };
         let entry = (swap.spec.occurred_at.0, name.to_owned());
         self.by_time.remove(&entry);
+        if let Some(version) = version(&swap) {
+            self.by_version.remove(&version);
+        }
         for (index, key) in [(&mut self.of_wearer, &swap.spec.wearer.spiffe_id), (&mut self.of_hat, &swap.spec.hat)] {
             if let Some(timeline) = index.get_mut(key) {
                 timeline.remove(&entry);
@@ -143,6 +155,11 @@ impl Records {
     /// Records that are not newer than a time, the oldest first.
     pub fn until(&self, time: Timestamp) -> impl Iterator<Item = &HatSwap> {
         self.by_time.iter().take_while(move |(at, _)| *at <= time).filter_map(|(_, name)| self.get(name))
+    }
+
+    /// Records that an API server stored after a version, in its order.
+    pub fn stored_after(&self, version: u64) -> impl Iterator<Item = (u64, &Arc<HatSwap>)> {
+        self.by_version.range(version.saturating_add(1)..).map(|(version, swap)| (*version, swap))
     }
 
     /// How many records are newer than a time.

@@ -10,7 +10,7 @@ use kube::{Api, Resource};
 use tokio::task::JoinSet;
 
 use super::grants::Half;
-use super::{Seen, Steady, Watching};
+use super::{Observed, Seen, Steady, Watching};
 
 /// Every kind, as it is called in sentences.
 pub const KINDS: [&str; 10] = [
@@ -59,6 +59,9 @@ pub trait Kept: Resource + Sized {
 
     /// Everything of this kind that is known.
     fn keys(seen: &Seen) -> BTreeSet<String>;
+
+    /// The watch of this kind has come to this `resourceVersion`: nothing older is unknown.
+    fn reached(_: &Observed, _: u64) {}
 }
 
 fn without_managers<K: Resource>(mut object: K) -> K {
@@ -131,6 +134,10 @@ impl Kept for HatSwap {
 
     fn keys(seen: &Seen) -> BTreeSet<String> {
         seen.world.swaps().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    fn reached(observed: &Observed, version: u64) {
+        observed.recorded_up_to(version);
     }
 }
 

@@ -5,11 +5,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
+mod announcements;
 mod canary;
 mod cluster;
 mod grants;
 mod life;
 mod machine;
+mod nats;
+mod node_labels;
 mod outages;
 mod placement;
 mod program;

@@ -6,7 +6,8 @@ use std::path::Path;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::HatSwap;
 use hatrack_testbed::{manifests, unique};
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ const INSIDE: [&str; 6] = [
 const OVERTAKEN: [&str; 5] = ["get clusternodes", "get hats", "get hatpolicies", "get hatbindings", "get hatswaps"];
 
 /// The groups that this test knows to use.
-const GROUPS: [&str; 3] = ["society.zeta.io", "coordination.k8s.io", "rbac.authorization.k8s.io"];
+const GROUPS: [&str; 5] = ["", "society.zeta.io", "coordination.k8s.io", "events.k8s.io", "rbac.authorization.k8s.io"];
 
 fn granted() -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
@@ -51,6 +52,7 @@ async fn every_right_is_needed_and_no_other() {
     let cluster = breakable().await;
     let bench = Bench::in_cluster(&cluster).await;
     cluster.forget_leader().await;
+    forget_announcements(&bench).await;
     let before = cluster.plane.requests_of("society:operator").unwrap().len();
     cluster.policy(&json!({"ttlSecondsAfterEnd": 1, "swapRetentionDays": 1, "nodeGraceSeconds": 1})).await;
     let old = old_record(&bench).await;
@@ -58,6 +60,8 @@ async fn every_right_is_needed_and_no_other() {
     operator.ready().await;
     let model = unique("model");
     let machine = Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "24Gi")])).await;
+    let node: Node = serde_json::from_value(json!({"metadata": {"name": machine.name}})).unwrap();
+    Api::all(bench.admin.clone()).create(&PostParams::default(), &node).await.unwrap();
     let selector = format!("device.attributes.model == '{model}'");
     let needs = json!([{"name": "gpu", "class": "gpu", "selectors": [selector]}]);
     let placed = bench.ask(&bench.hat(json!({"requirements": {"devices": needs}})).await, "ann").await;
@@ -82,6 +86,14 @@ async fn every_right_is_needed_and_no_other() {
     let idle: Vec<_> =
         granted().into_iter().filter(|right| !used.contains(right) && !excused.contains(right)).collect();
     assert!(idle.is_empty(), "granted and not used: {idle:?}; used: {used:?}");
+}
+
+/// As if nothing had ever been announced here.
+async fn forget_announcements(bench: &Bench) {
+    let maps: Api<ConfigMap> = Api::namespaced(bench.admin.clone(), hatrack_api::SYSTEM_NAMESPACE);
+    if maps.get_opt("hatrack-announced").await.unwrap().is_some() {
+        maps.delete("hatrack-announced", &DeleteParams::default()).await.unwrap();
+    }
 }
 
 /// A record that is kept for longer than the policy wants, of a binding that nobody remembers.

@@ -137,6 +137,13 @@ impl Caller {
         self.granted(&json!([rule]), &json!({"group": GROUP, "resource": "hats", "name": hat, "verb": verb})).await;
     }
 
+    /// Lets the caller do anything to Nodes.
+    pub async fn may_write_nodes(&self) {
+        let verbs = ["create", "get", "update", "patch", "delete"];
+        let rules = json!([{"apiGroups": [""], "resources": ["nodes", "nodes/status"], "verbs": verbs}]);
+        self.granted(&rules, &json!({"resource": "nodes", "verb": "delete"})).await;
+    }
+
     /// Grants `rules`, and waits until the authorizer allows `sample`: it learns of a role a moment later.
     async fn granted(&self, rules: &Value, sample: &Value) {
         let metadata = json!({"name": unique("caller")});
