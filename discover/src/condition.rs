@@ -90,8 +90,17 @@ fn as_expected(name: &str, inventory: &Inventory, spec: &ClusterNodeSpec, declar
     let missing = shortfalls(inventory, spec);
     if !missing.is_empty() {
         let unsure = inventory.doubts_about(Subject::Devices).next().is_some();
-        let (status, reason) = if unsure { ("Unknown", "NotObserved") } else { ("False", "DevicesMissing") };
-        return verdict(status, reason, missing.join(", "));
+        // A GPU is on no USB controller.
+        let on_usb = missing.iter().any(|(class, _)| *class != DeviceClass::Gpu);
+        let full = if on_usb { inventory.exhausted.as_slice() } else { &[] };
+        let (status, reason) = match (unsure, full) {
+            (true, _) => ("Unknown", "NotObserved"),
+            (false, []) => ("False", "DevicesMissing"),
+            (false, _) => ("False", "UsbControllerFull"),
+        };
+        let counts: Vec<_> = missing.into_iter().map(|(_, count)| count).collect();
+        let sentences = [std::slice::from_ref(&counts.join(", ")), full].concat();
+        return verdict(status, reason, sentences.join("; "));
     }
     verdict("True", "AsExpected", String::new())
 }
@@ -111,7 +120,8 @@ fn difference(name: &str, spec: &ClusterNodeSpec, declared: Declared) -> Option<
     (spec.profile != Some(ours)).then(|| settle("profile", ours.as_str(), word(spec.profile)))
 }
 
-fn shortfalls(inventory: &Inventory, spec: &ClusterNodeSpec) -> Vec<String> {
+/// The classes of which fewer are usable than expected, and how many are.
+fn shortfalls(inventory: &Inventory, spec: &ClusterNodeSpec) -> Vec<(DeviceClass, String)> {
     let Some(expects) = &spec.expects else { return Vec::new() };
     let usable = |class| {
         let devices = inventory.devices.iter().filter(|d| d.class == class && !gpu::carries_instances(d));
@@ -124,7 +134,7 @@ fn shortfalls(inventory: &Inventory, spec: &ClusterNodeSpec) -> Vec<String> {
     ];
     let short = |(word, class, wanted): (&str, DeviceClass, Option<i32>)| {
         let (wanted, usable) = (wanted?, usable(class));
-        (usable < wanted).then(|| format!("{usable} of {wanted} {word} usable"))
+        (usable < wanted).then(|| (class, format!("{usable} of {wanted} {word} usable")))
     };
     wanted.into_iter().filter_map(short).collect()
 }
@@ -193,6 +203,20 @@ mod tests {
         assert_eq!(short_verdict(&inventory, &two, None), [("False", "DeviceNotReady"), ("False", "DevicesMissing")]);
         inventory.devices.pop();
         assert_eq!(short_verdict(&inventory, &two, None), [("True", "AllReady"), ("False", "DevicesMissing")]);
+    }
+
+    #[test]
+    fn a_full_controller_is_why_a_phone_is_missing_and_no_trouble_by_itself() {
+        let full = vec!["the USB controller 0000:00:14.0 is full".to_owned()];
+        let inventory = Inventory { exhausted: full, ..Inventory::default() };
+        let expects = |expects| ClusterNodeSpec { expects: Some(expects), ..spec() };
+        let one = expects(Expects { phones: Some(1), ..Expects::default() });
+        assert_eq!(short_verdict(&inventory, &one, None)[1], ("False", "UsbControllerFull"));
+        let said = as_expected("a", &inventory, &one, None).message;
+        assert_eq!(said, "0 of 1 phones usable; the USB controller 0000:00:14.0 is full");
+        let gpu = expects(Expects { gpus: Some(1), ..Expects::default() });
+        assert_eq!(short_verdict(&inventory, &gpu, None)[1], ("False", "DevicesMissing"));
+        assert_eq!(short_verdict(&inventory, &spec(), None)[1], ("True", "AsExpected"));
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub struct Inventory {
     pub storage: Vec<Disk>,
     /// Network interfaces, sorted by name.
     pub interfaces: Vec<Interface>,
+    /// What is used up on the USB controllers where nothing more fits, as a sentence each. Each look tells it anew.
+    #[serde(skip)]
+    pub exhausted: Vec<String>,
     /// What could not be told: the facts concerned stand as they were last seen.
     pub doubts: Vec<Doubt>,
 }
@@ -86,7 +89,8 @@ impl Inventory {
         let devices = buses.devices(answers, names, &before.devices, &mut doubts);
         let storage = doubts.or_last(Subject::Storage, facts.storage, || before.storage.clone());
         let interfaces = doubts.or_last(Subject::Network, facts.interfaces, || before.interfaces.clone());
-        Self { hardware_id, identity, system, devices, storage, interfaces, doubts: doubts.into_vec() }
+        let exhausted = buses.usb.map(|devices| usb::budget::exhausted(root, devices)).unwrap_or_default();
+        Self { hardware_id, identity, system, devices, storage, interfaces, exhausted, doubts: doubts.into_vec() }
     }
 
     /// What could not be told about one part of the machine, as a sentence each.

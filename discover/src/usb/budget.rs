@@ -11,6 +11,10 @@ use crate::root::Root;
 /// Hubs between the controller and a device that USB allows (USB 2.0, section 4.1.1).
 pub const HUB_TIERS: u32 = 5;
 
+/// A phone has at most ten endpoints or so (adb, MTP and a network beside endpoint 0): no controller with a known limit is full
+/// with fewer devices than this.
+const FEWEST_THAT_FILL: usize = 8;
+
 /// What one controller carries, on its USB 2 and its USB 3 bus together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
@@ -40,6 +44,19 @@ impl Load {
     }
 }
 
+impl Budget {
+    /// What is used up, as a sentence for people; `None` while something more fits.
+    fn exhausted(&self) -> Option<String> {
+        let kinds = [("devices", self.devices), ("endpoints", self.endpoints)];
+        let (what, load) = kinds.into_iter().find(|(_, load)| load.is_full())?;
+        let (name, used, limit) = (&self.controller, load.used, load.limit?);
+        Some(format!(
+            "the USB controller {name} is full ({used} of {limit} {what}), so that what is plugged in below it stays unseen: \
+             move some of it to another controller"
+        ))
+    }
+}
+
 #[derive(Default)]
 struct Limits {
     devices: Option<u32>,
@@ -48,11 +65,22 @@ struct Limits {
 
 /// The load of every controller, sorted by its name.
 pub fn of(root: &Root, devices: &[Device]) -> Vec<Budget> {
+    by_controller(devices).into_iter().map(|(controller, devices)| budget(root, controller, &devices)).collect()
+}
+
+/// What is used up on the controllers where nothing more fits, as a sentence each. Nothing is read of a controller with fewer
+/// devices than can fill one.
+pub fn exhausted(root: &Root, devices: &[Device]) -> Vec<String> {
+    let suspects = by_controller(devices).into_iter().filter(|(_, devices)| devices.len() >= FEWEST_THAT_FILL);
+    suspects.filter_map(|(controller, devices)| budget(root, controller, &devices).exhausted()).collect()
+}
+
+fn by_controller(devices: &[Device]) -> BTreeMap<&str, Vec<&Device>> {
     let mut controllers: BTreeMap<&str, Vec<&Device>> = BTreeMap::new();
     for device in devices {
         controllers.entry(device.controller()).or_default().push(device);
     }
-    controllers.into_iter().map(|(controller, devices)| budget(root, controller, &devices)).collect()
+    controllers
 }
 
 fn budget(root: &Root, controller: &str, devices: &[&Device]) -> Budget {
@@ -84,5 +112,37 @@ fn limits(root: &Root, controller: &str) -> Limits {
         // VL805, on a Raspberry Pi 4 and many cards: "Max number of devices this xHCI host supports is 32."
         (Some(0x1106), Some(0x3483)) => Limits { devices: Some(32), endpoints: None },
         _ => Limits::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::usb::Interface;
+
+    /// What is said of a controller with these ids that has so many phones, each with adb.
+    fn said(vendor: &str, device: &str, phones: usize) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let controller = folder.path().join("sys/bus/pci/devices/0000:00:14.0");
+        fs::create_dir_all(&controller).unwrap();
+        fs::write(controller.join("vendor"), vendor).unwrap();
+        fs::write(controller.join("device"), device).unwrap();
+        let adb = Interface { triple: (0xff, 0x42, 0x01), endpoints: 2, name: None };
+        let phone =
+            |port| Device { slot: format!("0000:00:14.0/{port}"), interfaces: vec![adb.clone()], ..Device::default() };
+        exhausted(&Root::at(folder.path()), &(1..=phones).map(phone).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_controller_on_which_nothing_more_fits_is_named() {
+        let advice = "so that what is plugged in below it stays unseen: move some of it to another controller";
+        let full = |load: &str| vec![format!("the USB controller 0000:00:14.0 is full ({load}), {advice}")];
+        assert_eq!(said("0x8086", "0x1bed", 31), [""; 0]);
+        assert_eq!(said("0x8086", "0x1bed", 32), full("96 of 96 endpoints"));
+        assert_eq!(said("0x1106", "0x3483", 31), [""; 0]);
+        assert_eq!(said("0x1106", "0x3483", 32), full("32 of 32 devices"));
+        assert_eq!(said("0x1022", "0x149c", 60), [""; 0], "its limit is not known");
     }
 }
