@@ -2,7 +2,7 @@
 { lib }:
 config:
 let
-  inherit (config.hatrack) agent host;
+  inherit (config.hatrack) agent gpu host;
   line = key: value: lib.optional (value != null) "  ${key}: ${toString value}";
   expects = lib.filterAttrs (_: count: count != null) agent.expects;
 in
@@ -14,6 +14,12 @@ lib.concatLines (
     "  name: ${host.name}"
     "  labels:"
     "    society.zeta.io/class: ${host.class}"
+  ]
+  # By it the rules of hats know that these GPUs are given to pods.
+  ++ lib.optional (
+    gpu.driver != null && gpu.allocator == "device-plugin"
+  ) "    society.zeta.io/gpu-allocator: device-plugin"
+  ++ [
     "spec:"
     "  class: ${host.class}"
   ]
