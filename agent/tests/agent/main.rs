@@ -15,15 +15,4 @@ mod refusals;
 mod registration;
 mod state_file;
 
-use std::time::Duration;
-
-/// What takes longer than this does not come any more: the machine may be busy, and no test waits for it otherwise.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Waits for something that has to happen.
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(elapsed) => panic!("{what} did not happen within {PATIENCE:?}: {elapsed}"),
-    }
-}
+use hatrack_testbed::soon;

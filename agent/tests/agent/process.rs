@@ -124,7 +124,7 @@ async fn the_service_manager_hears_of_readiness_life_and_end() {
     let folder = tempfile::tempdir().unwrap();
     let machine = hatrack_fixtures::machine("server-8gpu").unwrap();
     let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-    manager.set_read_timeout(Some(crate::PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(hatrack_testbed::PATIENCE)).unwrap();
     let heard = move |wanted: &'static str| {
         let mut buffer = [0; 4096];
         loop {
