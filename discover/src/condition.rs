@@ -90,16 +90,13 @@ fn as_expected(name: &str, inventory: &Inventory, spec: &ClusterNodeSpec, declar
     let missing = shortfalls(inventory, spec);
     if !missing.is_empty() {
         let unsure = inventory.doubts_about(Subject::Devices).next().is_some();
-        // A GPU is on no USB controller.
-        let on_usb = missing.iter().any(|(class, _)| *class != DeviceClass::Gpu);
-        let full = if on_usb { inventory.exhausted.as_slice() } else { &[] };
+        let full = if lacks_phones(inventory, spec) { inventory.exhausted.as_slice() } else { &[] };
         let (status, reason) = match (unsure, full) {
             (true, _) => ("Unknown", "NotObserved"),
             (false, []) => ("False", "DevicesMissing"),
             (false, _) => ("False", "UsbControllerFull"),
         };
-        let counts: Vec<_> = missing.into_iter().map(|(_, count)| count).collect();
-        let sentences = [std::slice::from_ref(&counts.join(", ")), full].concat();
+        let sentences = [std::slice::from_ref(&missing.join(", ")), full].concat();
         return verdict(status, reason, sentences.join("; "));
     }
     verdict("True", "AsExpected", String::new())
@@ -120,8 +117,14 @@ fn difference(name: &str, spec: &ClusterNodeSpec, declared: Declared) -> Option<
     (spec.profile != Some(ours)).then(|| settle("profile", ours.as_str(), word(spec.profile)))
 }
 
-/// The classes of which fewer are usable than expected, and how many are.
-fn shortfalls(inventory: &Inventory, spec: &ClusterNodeSpec) -> Vec<(DeviceClass, String)> {
+/// Whether fewer phones are seen than expected, usable or not.
+fn lacks_phones(inventory: &Inventory, spec: &ClusterNodeSpec) -> bool {
+    let seen = inventory.devices.iter().filter(|device| device.class == DeviceClass::Phone).count();
+    let expected = spec.expects.as_ref().and_then(|expects| usize::try_from(expects.phones?).ok());
+    expected.is_some_and(|expected| seen < expected)
+}
+
+fn shortfalls(inventory: &Inventory, spec: &ClusterNodeSpec) -> Vec<String> {
     let Some(expects) = &spec.expects else { return Vec::new() };
     let usable = |class| {
         let devices = inventory.devices.iter().filter(|d| d.class == class && !gpu::carries_instances(d));
@@ -134,7 +137,7 @@ fn shortfalls(inventory: &Inventory, spec: &ClusterNodeSpec) -> Vec<(DeviceClass
     ];
     let short = |(word, class, wanted): (&str, DeviceClass, Option<i32>)| {
         let (wanted, usable) = (wanted?, usable(class));
-        (usable < wanted).then(|| (class, format!("{usable} of {wanted} {word} usable")))
+        (usable < wanted).then(|| format!("{usable} of {wanted} {word} usable"))
     };
     wanted.into_iter().filter_map(short).collect()
 }
@@ -217,6 +220,9 @@ mod tests {
         let gpu = expects(Expects { gpus: Some(1), ..Expects::default() });
         assert_eq!(short_verdict(&inventory, &gpu, None)[1], ("False", "DevicesMissing"));
         assert_eq!(short_verdict(&inventory, &spec(), None)[1], ("True", "AsExpected"));
+        let devices = vec![phone(1, Health::unusable("AdbUnauthorized", "accept the key"))];
+        let seen = Inventory { devices, ..inventory };
+        assert_eq!(short_verdict(&seen, &one, None)[1], ("False", "DevicesMissing"), "it is there");
     }
 
     #[test]

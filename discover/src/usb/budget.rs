@@ -15,6 +15,9 @@ pub const HUB_TIERS: u32 = 5;
 /// with fewer devices than this.
 const FEWEST_THAT_FILL: usize = 8;
 
+/// What a phone with adb takes at the least: two, and endpoint 0.
+const ENDPOINTS_OF_A_PHONE: u32 = 3;
+
 /// What one controller carries, on its USB 2 and its USB 3 bus together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
@@ -38,6 +41,11 @@ pub struct Load {
 }
 
 impl Load {
+    /// Whether that many more do not fit. A controller that carries more than its limit shows that the limit is another one.
+    fn has_no_room_for(self, needed: u32) -> bool {
+        self.limit.is_some_and(|limit| self.used <= limit && self.used + needed > limit)
+    }
+
     /// Whether nothing more fits.
     pub fn is_full(self) -> bool {
         self.limit.is_some_and(|limit| self.used >= limit)
@@ -47,8 +55,8 @@ impl Load {
 impl Budget {
     /// What is used up, as a sentence for people; `None` while something more fits.
     fn exhausted(&self) -> Option<String> {
-        let kinds = [("devices", self.devices), ("endpoints", self.endpoints)];
-        let (what, load) = kinds.into_iter().find(|(_, load)| load.is_full())?;
+        let kinds = [("devices", self.devices, 1), ("endpoints", self.endpoints, ENDPOINTS_OF_A_PHONE)];
+        let (what, load, _) = kinds.into_iter().find(|(_, load, needed)| load.has_no_room_for(*needed))?;
         let (name, used, limit) = (&self.controller, load.used, load.limit?);
         Some(format!(
             "the USB controller {name} is full ({used} of {limit} {what}), so that what is plugged in below it stays unseen: \
@@ -141,6 +149,7 @@ mod tests {
         let full = |load: &str| vec![format!("the USB controller 0000:00:14.0 is full ({load}), {advice}")];
         assert_eq!(said("0x8086", "0x1bed", 31), [""; 0]);
         assert_eq!(said("0x8086", "0x1bed", 32), full("96 of 96 endpoints"));
+        assert_eq!(said("0x8086", "0x1bed", 33), [""; 0], "it carries more than is said of it");
         assert_eq!(said("0x1106", "0x3483", 31), [""; 0]);
         assert_eq!(said("0x1106", "0x3483", 32), full("32 of 32 devices"));
         assert_eq!(said("0x1022", "0x149c", 60), [""; 0], "its limit is not known");
