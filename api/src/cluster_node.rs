@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use device::{Attribute, Capacity, Device, DeviceClass, Health, HealthState, attribute, capacity};
 pub use status::{
     AddOn, Board, ClusterNodeStatus, Cpu, Disk, HatAssignment, Identity, Interface, NixosSystem, Summary, System,
-    WornHat, WornState,
+    WornHat, WornState, hats_in_words,
 };
 
 /// The Lease that shows a node alive: it lives in [`crate::SYSTEM_NAMESPACE`] and has the ClusterNode's name.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod cluster_node;
 pub mod crds;
+pub mod environment;
 pub mod hat;
 pub mod hat_binding;
 pub mod hat_policy;

@@ -1,5 +1,6 @@
-//! What can be typed: `machines` and `program` have the commands, `options` what several of them share.
+//! What can be typed: `machines`, `hats` and `program` have the commands, `options` what several of them share.
 
+mod hats;
 mod machines;
 mod options;
 mod program;
@@ -7,6 +8,7 @@ mod values;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub use self::hats::{Bindings, Cosign, Graph, Hats, IdentityOptions, Plan, Release, Schedule, Verdict, Wear, Why};
 pub use self::machines::{Discover, Nodes, Order, Phones, Register, Try};
 pub use self::options::{ClusterOptions, Format, MachineOptions, OutputOptions};
 pub use self::program::{Completions, Init, Manual, ProbeNvml};
@@ -15,7 +17,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 the answer is no, 2 error.
 Data goes to stdout, everything else to stderr.";
 
-/// Sees the machines of a cluster, what they have and what is wrong with it.
+/// Sees the machines of a cluster, what they have and what is wrong with it, and who wears which hat on them.
 ///
 /// Everything works without a cluster: `hatrack try` shows this machine, and `--cluster DIR` keeps a cluster in a
 /// folder of manifests. Without it, the cluster is the one of the kubeconfig.
@@ -54,6 +56,16 @@ pub enum Command {
     Register(Register),
     Nodes(Nodes),
     Phones(Phones),
+    Hats(Hats),
+    Bindings(Bindings),
+    Why(Why),
+    Plan(Plan),
+    Schedule(Schedule),
+    Graph(Graph),
+    Wear(Wear),
+    Release(Release),
+    Cosign(Cosign),
+    Verdict(Verdict),
     Init(Init),
     Completions(Completions),
     Manual(Manual),

@@ -1,20 +1,34 @@
 //! What each command does: one file for each.
 
+mod bindings;
 mod completions;
+mod cosign;
 mod discover;
+mod follow;
+mod graph;
+mod hats;
 mod init;
 mod manual;
 mod nodes;
 mod phones;
+mod plan;
+mod print;
 mod register;
+mod release;
+mod schedule;
 mod r#try;
+mod verdict;
+mod wear;
+mod why;
 
 use std::process::ExitCode;
 
 use hatrack_discover::nvidia::probe;
 
+pub use self::cosign::OwnBinding;
 pub use self::init::NotStarted;
-use crate::Outcome;
+pub use self::schedule::NoFolder;
+pub use self::wear::Elsewhere;
 use crate::args::Command;
 use crate::output::Printer;
 
@@ -26,6 +40,16 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCode> {
         Command::Register(options) => finish(register::run(options, printer)),
         Command::Nodes(options) => finish(nodes::run(&options, printer)),
         Command::Phones(options) => finish(phones::run(&options, printer)),
+        Command::Hats(options) => finish(hats::run(&options, printer)),
+        Command::Bindings(options) => finish(bindings::run(&options, printer)),
+        Command::Why(options) => finish(why::run(&options, printer)),
+        Command::Plan(options) => finish(plan::run(&options, printer)),
+        Command::Schedule(options) => finish(schedule::run(&options, printer)),
+        Command::Graph(options) => finish(graph::run(&options, printer)),
+        Command::Wear(options) => finish(wear::run(options, printer)),
+        Command::Release(options) => finish(release::run(&options, printer)),
+        Command::Cosign(options) => finish(cosign::run(&options, printer)),
+        Command::Verdict(options) => finish(verdict::run(&options, printer)),
         Command::Init(options) => Ok(init::run(&options)?.into()),
         Command::Completions(options) => Ok(completions::run(&options, printer)?.into()),
         Command::Manual(options) => Ok(manual::run(&options, printer)?.into()),
@@ -34,7 +58,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn finish(command: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Result<ExitCode> {
+fn finish<T: Into<ExitCode>>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(command)?.into())
 }

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use crate::cluster::{NoNode, folder, kubernetes};
-use crate::commands::NotStarted;
+use crate::cluster::{Missing, folder, kubernetes};
+use crate::commands::{Elsewhere, NoFolder, NotStarted, OwnBinding};
+use crate::identity::Nobody;
 use crate::machine::NoTree;
 use crate::output::Printer;
 use crate::output::style::{self, paint};
@@ -30,9 +31,6 @@ impl From<Exit> for std::process::ExitCode {
     }
 }
 
-/// The API server's answer to an object that breaks a rule of its schema.
-const INVALID: u16 = 422;
-
 /// Prints an error with its causes and a hint, and says how to end.
 pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
     if causes(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_broken_pipe)) {
@@ -52,8 +50,14 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
         printer.note(&format!("{} {hint}", paint(style::HINT, "hint:")));
     }
     let refused = matches!(error.downcast_ref(), Some(folder::Error::Refused { .. }))
-        || matches!(error.downcast_ref(), Some(kubernetes::Error::Refused { source, .. }) if source.code == INVALID);
-    if refused || error.is::<Refused>() || error.is::<NoNode>() { Exit::No } else { Exit::Error }
+        || matches!(error.downcast_ref(), Some(kubernetes::Error::Refused { source, .. }) if source.is_by_a_rule());
+    let no = refused
+        || error.is::<Refused>()
+        || error.is::<Missing>()
+        || error.is::<Nobody>()
+        || error.is::<OwnBinding>()
+        || error.is::<Elsewhere>();
+    if no { Exit::No } else { Exit::Error }
 }
 
 fn causes(error: &anyhow::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -80,10 +84,49 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
             "`nix run .#init` has it with all that it needs; so has `nix develop github:hatrack/hatrack`".to_owned(),
         );
     }
-    if cause.is::<NoNode>() {
-        return Some("`hatrack nodes` lists those that there are".to_owned());
+    if let Some(missing) = cause.downcast_ref::<Missing>() {
+        return of_missing(missing);
+    }
+    if let Some(nobody) = cause.downcast_ref::<Nobody>() {
+        return Some(of_nobody(nobody));
+    }
+    if cause.is::<OwnBinding>() {
+        return Some(
+            "another identity is needed: a user whom HatPolicy default knows, or `--as-service-account`".to_owned(),
+        );
+    }
+    if let Some(elsewhere) = cause.downcast_ref::<Elsewhere>() {
+        return Some(format!("type it on {}: the devices of the hat are there", elsewhere.node));
+    }
+    if cause.is::<NoFolder>() {
+        return Some(
+            "name it with `--cluster DIR`; in Kubernetes the operator decides, and `hatrack plan` shows what"
+                .to_owned(),
+        );
     }
     cause.downcast_ref::<NoTree>().map(|_| "`--root` takes a folder with `sys/`, `proc/` and `etc/` in it".to_owned())
+}
+
+fn of_missing(missing: &Missing) -> Option<String> {
+    let command = match missing.noun {
+        "node" => "nodes",
+        "hat" => "hats",
+        "binding" => "bindings",
+        "policy" => return Some("without it nothing is admitted: apply `k8s/hats/policy.yaml`".to_owned()),
+        _ => return None,
+    };
+    Some(format!("`hatrack {command}` lists those that there are"))
+}
+
+fn of_nobody(nobody: &Nobody) -> String {
+    let (user, domain) = (&nobody.user, &nobody.domain);
+    if user.is_empty() {
+        return "name a service account with `--as-service-account NAMESPACE/NAME`".to_owned();
+    }
+    format!(
+        "an administrator adds `{{user: {user}, spiffeID: spiffe://{domain}/people/{user}}}` to spec.identities of HatPolicy default, \
+         or you name a service account with `--as-service-account NAMESPACE/NAME`"
+    )
 }
 
 fn of_refusal(refused: &Refused) -> String {
@@ -102,9 +145,7 @@ fn of_folder(error: &folder::Error) -> Option<String> {
         folder::Error::Absent(path) => {
             Some(format!("`hatrack register --cluster {path}` makes it, with this machine in it"))
         }
-        folder::Error::Manifest { .. } => {
-            Some("correct the file or move it away; other nodes are not touched".to_owned())
-        }
+        folder::Error::Manifest { .. } => Some("correct the file or move it away; nothing else is touched".to_owned()),
         folder::Error::Refused { .. } => Some("nothing was written".to_owned()),
         folder::Error::Io { .. } | folder::Error::Unwritable { .. } | folder::Error::Schema(_) => None,
     }
@@ -116,7 +157,7 @@ fn of_kubernetes(error: &kubernetes::Error) -> Option<String> {
             "name a folder with `--cluster DIR`, or a kubeconfig with KUBECONFIG; `hatrack try` needs neither"
                 .to_owned(),
         ),
-        kubernetes::Error::Refused { source, .. } => of_answer(source.code),
+        kubernetes::Error::Refused { source, .. } => of_policy(&source.message).or_else(|| of_answer(source.code)),
         kubernetes::Error::Failed { .. } => {
             Some("is the API server of the kubeconfig up, and can it be reached from here?".to_owned())
         }
@@ -133,4 +174,18 @@ fn of_answer(code: u16) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What to do about the denial of a policy of `k8s/policies`.
+fn of_policy(message: &str) -> Option<String> {
+    if let Some(verb) = message.split_once("that takes the verb ").and_then(|(_, rest)| rest.split(' ').next()) {
+        return Some(format!(
+            "who administers the cluster gives it: `kubectl create clusterrole NAME --verb={verb} --resource=hats.{} --resource-name=HAT`, \
+             and a binding of that role",
+            hatrack_api::GROUP
+        ));
+    }
+    message
+        .contains("has no SPIFFE id")
+        .then(|| "an administrator adds the user to spec.identities of HatPolicy default".to_owned())
 }

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use hatrack_api::cluster_node::Identity;
 use hatrack_discover::host;
 use hatrack_discover::inventory::{self, Answers, Facts, Inventory};
 use hatrack_discover::names::Names;
@@ -81,6 +82,11 @@ fn controllers(root: &Root) -> Vec<Budget> {
 /// The host name of the machine.
 pub fn hostname(options: &MachineOptions) -> Result<String, NoTree> {
     Ok(host::collect(&root(options)?).identity.hostname)
+}
+
+/// Who this machine is.
+pub fn identity() -> Identity {
+    host::collect(&Root::machine()).identity
 }
 
 fn root(options: &MachineOptions) -> Result<Root, NoTree> {

@@ -1,15 +1,18 @@
 //! `hatrack`: what a person types.
 //!
-//! `args` says what can be typed, one file of `commands` does each thing, `cluster` is where nodes are kept, `view` turns
+//! `args` says what can be typed, one file of `commands` does each thing, `cluster` is where machines and hats are kept, `view` turns
 //! them into text, and `output` is the only place that writes.
 
 mod args;
 mod cluster;
 mod commands;
 mod errors;
+mod forecast;
+mod identity;
 mod machine;
 mod output;
 mod registration;
+mod starter;
 mod view;
 
 use std::process::ExitCode;

@@ -6,11 +6,15 @@
 
 mod golden {
     mod errors;
+    mod examples;
+    mod hats;
     mod help;
     mod init;
     mod machines;
     mod nodes;
     mod phones;
     pub mod samples;
+    pub mod society;
     pub mod transcript;
+    mod wearing;
 }

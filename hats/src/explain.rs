@@ -73,6 +73,21 @@ pub enum Misfit {
     },
 }
 
+/// What is wrong with one node: `has no gpu`.
+impl std::fmt::Display for Misfit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self.of(1);
+        match self {
+            Self::TooSmall { class, .. } => write!(
+                f,
+                "the largest free {class}{}",
+                words.trim_start_matches("1 ").trim_start_matches(class.as_str())
+            ),
+            _ => f.write_str(words.trim_start_matches("1 ")),
+        }
+    }
+}
+
 impl Misfit {
     /// What is wrong with so many nodes.
     fn of(&self, nodes: usize) -> String {
@@ -162,5 +177,17 @@ mod tests {
             "0/5 nodes: 3 have no gpu, 1 gpu has 16Gi of memory (needs 24Gi), 1 is cordoned"
         );
         assert_eq!(Refusal::NoNode(vec![]).to_string(), "0/0 nodes: no node is registered");
+    }
+
+    #[test]
+    fn one_node_is_told_without_a_number() {
+        assert_eq!(Misfit::NoDevice(DeviceClass::Gpu).to_string(), "has no gpu");
+        let small = Misfit::TooSmall {
+            class: DeviceClass::Gpu,
+            capacity: "memory".to_owned(),
+            has: "16Gi".to_owned(),
+            needs: "24Gi".to_owned(),
+        };
+        assert_eq!(small.to_string(), "the largest free gpu has 16Gi of memory (needs 24Gi)");
     }
 }

@@ -20,6 +20,7 @@ use hatrack_api::hat::{DeviceRequest, Requirements};
 use hatrack_api::quantity;
 
 use crate::explain::{Misfit, Refusal};
+use crate::moment::Moment;
 use crate::requirements::{Judge, Kind};
 use crate::world::{NodeView, World};
 
@@ -79,6 +80,22 @@ pub(crate) fn place(world: &World, demand: Demand<'_>, steady: Duration) -> Resu
         Some(Placement { node: name, devices })
     });
     placed.ok_or_else(|| Refusal::NoNode(explain(world, demand, steady)))
+}
+
+/// Name of a node, and the devices that it would give or why it does not fit.
+pub type Says = (String, Result<Vec<String>, Misfit>);
+
+/// What each registered node says to a request, by its name.
+/// `None` if there is no such request, no such hat, or the hat needs no node.
+pub fn per_node(world: &World, uid: &str, now: Moment) -> Option<Vec<Says>> {
+    let requirements = world.hat(&world.binding(uid)?.spec.hat)?.spec.requirements.as_ref()?;
+    let demand = Demand { requirements, binding: uid, exclusive: true };
+    let registered = world.nodes.iter().filter(|(_, node)| node.is_registered());
+    let verdict = |node: &NodeView| match obstacle(node, uid, now.steady) {
+        Some(obstacle) => Err(obstacle),
+        None => fit(&world.judge, node, demand).map(|(_, devices)| devices),
+    };
+    Some(registered.map(|(name, node)| (name.clone(), verdict(node))).collect())
 }
 
 /// Why each node does not fit.

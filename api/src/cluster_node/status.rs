@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use std::collections::BTreeMap;
+
 use super::device::{Device, Health};
 
 /// What is true of a machine. Every field has one writer: `hats`, `summary.hats`, `Ready` and `IdentityConflict` are the
@@ -308,4 +310,43 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub hats: Option<String>,
+}
+
+/// Longest text of [`Summary::hats`], in characters; the schema has the same limit.
+const MAX_HATS: usize = 256;
+
+/// Names of the hats that are to be worn, each with how often if that is more than once: `executor, phone-farm (20)`.
+/// `None`: there are none.
+pub fn hats_in_words(hats: &[HatAssignment]) -> Option<String> {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for hat in hats.iter().filter(|hat| matches!(hat.phase.as_str(), "Warmup" | "Active" | "Probation")) {
+        *times.entry(&hat.name).or_default() += 1;
+    }
+    let words =
+        times.iter().map(|(name, times)| if *times > 1 { format!("{name} ({times})") } else { (*name).to_owned() });
+    let text = words.collect::<Vec<_>>().join(", ");
+    let cut =
+        if text.chars().count() > MAX_HATS { text.chars().take(MAX_HATS - 1).chain(['…']).collect() } else { text };
+    (!cut.is_empty()).then_some(cut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hat(name: &str, phase: &str) -> HatAssignment {
+        let hat = serde_json::json!({"binding": "u", "name": name, "wearer": "spiffe://x/a", "phase": phase});
+        serde_json::from_value(hat).unwrap()
+    }
+
+    #[test]
+    fn hats_in_words_are_those_that_are_worn() {
+        assert_eq!(hats_in_words(&[]), None);
+        assert_eq!(hats_in_words(&[hat("a", "Released")]), None);
+        let hats = [hat("phones", "Active"), hat("a", "Warmup"), hat("phones", "Probation"), hat("b", "Expired")];
+        assert_eq!(hats_in_words(&hats).as_deref(), Some("a, phones (2)"));
+        let many: Vec<HatAssignment> = (0..60).map(|number| hat(&format!("hat-{number}"), "Active")).collect();
+        let text = hats_in_words(&many).unwrap();
+        assert!(text.chars().count() == MAX_HATS && text.ends_with('…'), "{text}");
+    }
 }

@@ -8,10 +8,10 @@ use hatrack_api::cluster_node::{Class, Expects, Profile};
 use super::options::{ClusterOptions, MachineOptions, OutputOptions};
 use super::values::{class, expects, node_name, profile};
 
-/// Show what this machine has and how it looks as a node, in a folder: no cluster needed.
+/// Show what this machine has, and who wears which hat on it, in a folder: no cluster needed.
 ///
-/// Discovers this machine, registers it in a new folder of manifests and says what was found, what cannot be used, why,
-/// and what to type next. Nothing but that folder is written.
+/// Discovers this machine, registers it in a new folder of manifests, puts the first hats and two for hardware there, lets
+/// two imagined wearers ask for them, and says who wears what, until when, and why not. Nothing but that folder is written.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -39,7 +39,7 @@ pub struct ClusterOptions {
 }
 
 /// In which form.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
     /// Form of the data

@@ -3,23 +3,29 @@
 //! A reader sees each manifest whole, as it is renamed into its place; writers wait for the lock on `DIR/.lock`. What the
 //! API server would refuse is refused here by the same schema.
 
+mod reading;
+pub mod schedule;
+pub mod wearing;
+mod writing;
+
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use hatrack_api::{ClusterNode, GROUP, VERSION};
+use hatrack_api::{ClusterNode, Hat, HatBinding, HatPolicy, HatSwap};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
-use serde_saphyr::UserMessageFormatter;
+use kube::ResourceExt;
 
-use super::Registered;
-use super::manifest::{Document, Step};
-use super::schema::{Schema, Violation};
+use self::reading::{Invalid, read};
+use super::kind::Kind;
+use super::society::Society;
+use super::{Ask, Registered};
 use crate::registration::{Refused, Registration};
 
-const PLURAL: &str = "clusternodes";
+/// The namespace of those who name none.
+pub const NAMESPACE: &str = "default";
 
 /// A cluster in a folder.
 #[derive(Debug, Clone)]
@@ -44,42 +50,43 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A file is no manifest of a node.
-    #[error("`{path}` is not a ClusterNode as a cluster takes it")]
+    /// A file is no manifest of the kind that belongs there.
+    #[error("`{path}` is not a {kind} as a cluster takes it")]
     Manifest {
+        /// The kind.
+        kind: String,
         /// The file.
         path: String,
         /// Why not, with the line.
         #[source]
         source: Invalid,
     },
-    /// A cluster does not take the node as it would be written.
-    #[error("the node `{name}` is refused")]
+    /// A cluster does not take the object as it would be written.
+    #[error("the {noun} `{name}` is refused")]
     Refused {
-        /// Name of the node.
+        /// What it is.
+        noun: &'static str,
+        /// Its name.
         name: String,
         /// Why.
         #[source]
         source: Invalid,
     },
-    /// A node cannot be written as YAML.
-    #[error("failed to write the node `{name}` as YAML")]
+    /// An object cannot be written as YAML.
+    #[error("failed to write the {noun} `{name}` as YAML")]
     Unwritable {
-        /// Name of the node.
+        /// What it is.
+        noun: &'static str,
+        /// Its name.
         name: String,
         /// Why.
         #[source]
         source: serde_saphyr::ser_error::Error,
     },
     /// The schema of this program itself is no JSON.
-    #[error("failed to read the schema of ClusterNodes")]
+    #[error("failed to read a schema")]
     Schema(#[from] serde_json::Error),
 }
-
-/// Why a text or an object is no node.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Invalid(String);
 
 impl Folder {
     /// The cluster in a folder, which need not exist yet.
@@ -87,14 +94,39 @@ impl Folder {
         Self { path: path.into() }
     }
 
-    /// Where a node is kept.
-    pub fn file_of(&self, name: &str) -> PathBuf {
-        self.path.join(PLURAL).join(format!("{name}.yaml"))
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// The folders whose content is the cluster's.
-    pub fn folders(&self) -> [PathBuf; 2] {
-        [self.path.clone(), self.path.join(PLURAL)]
+    /// Where an object is kept. `namespace` counts for kinds that live in one.
+    pub fn file_of<K: Kind>(&self, namespace: Option<&str>, name: &str) -> PathBuf {
+        let folder = self.folder_of::<K>();
+        let folder = if K::IS_NAMESPACED { folder.join(namespace.unwrap_or(NAMESPACE)) } else { folder };
+        folder.join(format!("{name}.yaml"))
+    }
+
+    fn folder_of<K: Kind>(&self) -> PathBuf {
+        self.path.join(&*K::plural(&()))
+    }
+
+    /// The folders in which the manifests of a kind are, and are to come.
+    pub fn folders<K: Kind>(&self) -> Vec<PathBuf> {
+        let folder = self.folder_of::<K>();
+        let namespaces = if K::IS_NAMESPACED { subfolders(&folder) } else { Vec::new() };
+        [vec![self.path.clone(), folder], namespaces].concat()
+    }
+
+    /// The folders in which anything of the cluster is.
+    pub fn all_folders(&self) -> Vec<PathBuf> {
+        [
+            self.folders::<ClusterNode>(),
+            self.folders::<Hat>(),
+            self.folders::<HatBinding>(),
+            self.folders::<HatPolicy>(),
+            self.folders::<HatSwap>(),
+        ]
+        .concat()
     }
 
     /// An error of something that was tried with the folder.
@@ -102,33 +134,40 @@ impl Folder {
         failed(action, &self.path)(source)
     }
 
-    /// Every node, sorted by name.
-    pub fn nodes(&self) -> Result<Vec<ClusterNode>, Error> {
-        if !self.path.is_dir() {
-            return Err(Error::Absent(self.path.display().to_string()));
+    /// Every object of a kind, sorted by namespace and name.
+    pub fn list<K: Kind>(&self) -> Result<Vec<K>, Error> {
+        self.exists()?;
+        let folder = self.folder_of::<K>();
+        let folders = if K::IS_NAMESPACED { subfolders(&folder) } else { vec![folder] };
+        let mut objects = Vec::new();
+        for folder in folders {
+            for path in manifests(&folder)? {
+                objects.extend(read::<K>(&path)?);
+            }
         }
-        let folder = self.path.join(PLURAL);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed("read", &folder)(error)),
-        };
-        let mut paths = Vec::new();
-        for entry in entries {
-            paths.push(entry.map_err(failed("read", &folder))?.path());
-        }
-        paths.retain(|path| is_manifest(path));
-        paths.sort();
-        let schema = Schema::of_nodes()?;
-        paths.iter().filter_map(|path| read(path, &schema).transpose()).collect()
+        Ok(objects)
     }
 
-    /// One node.
-    pub fn node(&self, name: &str) -> Result<Option<ClusterNode>, Error> {
-        if !self.path.is_dir() {
-            return Err(Error::Absent(self.path.display().to_string()));
-        }
-        read(&self.file_of(name), &Schema::of_nodes()?)
+    /// One object.
+    pub fn get<K: Kind>(&self, namespace: Option<&str>, name: &str) -> Result<Option<K>, Error> {
+        self.exists()?;
+        read(&self.file_of::<K>(namespace, name))
+    }
+
+    /// Everything that decisions are about.
+    pub fn society(&self) -> Result<Society, Error> {
+        Ok(Society {
+            hats: self.list()?,
+            bindings: self.list()?,
+            swaps: self.list()?,
+            policies: self.list()?,
+            nodes: self.list()?,
+            is_folder: true,
+        })
+    }
+
+    fn exists(&self) -> Result<(), Error> {
+        if self.path.is_dir() { Ok(()) } else { Err(Error::Absent(self.path.display().to_string())) }
     }
 
     /// Writes a node.
@@ -137,71 +176,55 @@ impl Folder {
         name: &str,
         plan: impl FnOnce(Option<&ClusterNode>) -> Result<Registration, Refused>,
     ) -> anyhow::Result<Registered> {
-        let _lock = self.lock()?;
-        let schema = Schema::of_nodes()?;
-        let existing = read(&self.file_of(name), &schema)?;
+        let writer = self.lock()?;
+        let existing = read::<ClusterNode>(&self.file_of::<ClusterNode>(None, name))?;
         let registration = plan(existing.as_ref())?;
-        let node = merged(existing.as_ref(), &registration, &Time(Timestamp::now()))?;
-        admit(&schema, &node, existing.as_ref(), name)?;
-        if existing.as_ref() != Some(&node) {
-            self.write(&node, name)?;
-        }
+        let node = registered(existing.as_ref(), &registration);
+        let node = writer.put(existing.as_ref(), node)?;
         Ok(Registered { node, created: existing.is_none(), inventory: registration.inventory })
     }
 
-    /// Held until dropped.
-    fn lock(&self) -> Result<File, Error> {
-        let folder = self.path.join(PLURAL);
-        fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
-        let path = self.path.join(".lock");
-        let open = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = open.map_err(failed("open", &path))?;
-        file.lock().map_err(failed("lock", &path))?;
-        Ok(file)
+    /// Asks for a hat.
+    pub fn ask(&self, ask: &Ask) -> Result<HatBinding, Error> {
+        let writer = self.lock()?;
+        let mut binding = ask.binding();
+        binding.metadata.namespace = Some(ask.namespace.clone());
+        if binding.metadata.name.is_none() {
+            let prefix = binding.metadata.generate_name.take().unwrap_or_default();
+            binding.metadata.name = Some(format!("{prefix}{}", &writing::new_uid()?[..5]));
+        }
+        let existing = self.get::<HatBinding>(Some(&ask.namespace), &binding.name_any())?;
+        if existing.is_some() {
+            let source = Invalid::new("there is a binding of this name already");
+            return Err(Error::Refused { noun: HatBinding::NOUN, name: binding.name_any(), source });
+        }
+        writer.put(None, binding)
     }
 
-    fn write(&self, node: &ClusterNode, name: &str) -> Result<(), Error> {
-        let text =
-            serde_saphyr::to_string(node).map_err(|source| Error::Unwritable { name: name.to_owned(), source })?;
-        let path = self.file_of(name);
-        let draft = path.with_file_name(format!(".{name}.yaml.new"));
-        let write = || {
-            let mut file = File::create(&draft)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&draft, &path)
-        };
-        write().map_err(failed("write", &path))
+    /// Deletes the binding that was seen, and no later one of its name. What became of it meanwhile decides how.
+    pub fn release(&self, seen: &HatBinding) -> Result<(), Error> {
+        let writer = self.lock()?;
+        let now = self.get::<HatBinding>(seen.namespace().as_deref(), &seen.name_any())?;
+        match now.filter(|now| now.uid() == seen.uid()) {
+            Some(now) => writer.delete(&now),
+            None => Ok(()),
+        }
     }
 }
 
-/// The node with what the API server keeps: the identity of the object, and counters of its changes.
-fn merged(existing: Option<&ClusterNode>, registration: &Registration, now: &Time) -> Result<ClusterNode, Error> {
+/// The node of a machine over the one that was there.
+fn registered(existing: Option<&ClusterNode>, registration: &Registration) -> ClusterNode {
+    let now = Time(Timestamp::now());
     let mut node = ClusterNode::new(&registration.name, registration.spec.clone());
+    let mut generation = 1;
     if let Some(existing) = existing {
         node.metadata = existing.metadata.clone();
-        node.status.clone_from(&existing.status);
+        generation = writing::generation(existing, &node);
     }
     node.metadata.labels.get_or_insert_default().extend(registration.labels.clone());
-    node.metadata.creation_timestamp.get_or_insert_with(|| now.clone());
-    if node.metadata.uid.is_none() {
-        node.metadata.uid = Some(new_uid()?);
-    }
-    let respecified = existing.is_none_or(|existing| existing.spec != registration.spec);
-    let generation = node.metadata.generation.unwrap_or_default() + i64::from(respecified);
-    node.metadata.generation = Some(generation);
-    node.status = Some(registration.status(node.status.as_ref(), Some(generation), now));
-    let version: u64 = node.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default();
-    if existing != Some(&node) {
-        node.metadata.resource_version = Some((version + 1).to_string());
-    }
-    Ok(node)
-}
-
-fn new_uid() -> Result<String, Error> {
-    let path = Path::new("/proc/sys/kernel/random/uuid");
-    let uid = fs::read_to_string(path).map_err(failed("read", path))?;
-    Ok(uid.trim().to_owned())
+    let before = existing.and_then(|node| node.status.as_ref());
+    node.status = Some(registration.status(before, Some(generation), &now));
+    node
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
@@ -209,75 +232,35 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
     move |source| Error::Io { action, path, source }
 }
 
+/// The manifests of a folder, sorted by name; none where there is no such folder.
+fn manifests(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("read", folder)(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        paths.push(entry.map_err(failed("read", folder))?.path());
+    }
+    paths.retain(|path| is_manifest(path));
+    paths.sort();
+    Ok(paths)
+}
+
+/// The folders in a folder, sorted by name. One that cannot be read is reported when its content is.
+fn subfolders(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders: Vec<_> = entries.filter(|path| !is_hidden(path) && path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
 /// Files that begin with a dot are drafts of writers and of editors.
 fn is_manifest(path: &Path) -> bool {
-    let hidden = path.file_name().and_then(OsStr::to_str).is_none_or(|name| name.starts_with('.'));
-    !hidden && path.extension() == Some(OsStr::new("yaml"))
+    !is_hidden(path) && path.extension() == Some(OsStr::new("yaml"))
 }
 
-fn read(path: &Path, schema: &Schema) -> Result<Option<ClusterNode>, Error> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", path)(error)),
-    };
-    let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
-    let node = parse(&text, name, schema);
-    node.map(Some).map_err(|source| Error::Manifest { path: path.display().to_string(), source })
-}
-
-/// The node that a manifest describes. `name` is the one that its file has.
-fn parse(text: &str, name: &str, schema: &Schema) -> Result<ClusterNode, Invalid> {
-    let unreadable = |error: serde_saphyr::Error| {
-        let line = error.location().map(|place| format!("line {}: ", place.line())).unwrap_or_default();
-        Invalid(format!("{line}{}", words_of(&error)))
-    };
-    let document = Document::parse(text).map_err(unreadable)?;
-    let value = document.value();
-    let mut violations = identity(&value, name);
-    if violations.is_empty() {
-        violations = schema.check(&value);
-    }
-    if violations.is_empty() {
-        violations = schema.check_rules(&value, None);
-    }
-    if !violations.is_empty() {
-        let mut found: Vec<_> =
-            violations.iter().map(|found| (document.line(&found.path), found.to_string())).collect();
-        found.sort();
-        let found: Vec<_> = found.into_iter().map(|(line, what)| format!("line {line}: {what}")).collect();
-        return Err(Invalid(found.join("\n")));
-    }
-    serde_saphyr::from_str(text).map_err(unreadable)
-}
-
-/// The error in words for people, without the place, which is said before them.
-fn words_of(error: &serde_saphyr::Error) -> String {
-    let words = error.without_snippet().render_with_formatter(&UserMessageFormatter);
-    words.split(" at line ").next().unwrap_or_default().to_owned()
-}
-
-/// What must fit before the schema can: the kind, and the name of the file.
-fn identity(value: &Value, name: &str) -> Vec<Violation> {
-    let version = format!("{GROUP}/{VERSION}");
-    let wanted = [("/apiVersion", version.as_str()), ("/kind", "ClusterNode"), ("/metadata/name", name)];
-    let differs = |(pointer, wanted): (&str, &str)| {
-        let found = value.pointer(pointer).and_then(Value::as_str);
-        let path = pointer.split('/').skip(1).map(|field| Step::Field(field.to_owned())).collect();
-        (found != Some(wanted)).then(|| Violation { path, message: format!("must be `{wanted}`") })
-    };
-    wanted.into_iter().filter_map(differs).collect()
-}
-
-/// Refuses what the API server would.
-fn admit(schema: &Schema, node: &ClusterNode, old: Option<&ClusterNode>, name: &str) -> Result<(), Error> {
-    let value = serde_json::to_value(node)?;
-    let old = old.map(serde_json::to_value).transpose()?;
-    let mut violations = schema.check(&value);
-    violations.extend(schema.check_rules(&value, old.as_ref()));
-    if violations.is_empty() {
-        return Ok(());
-    }
-    let found: Vec<_> = violations.iter().map(ToString::to_string).collect();
-    Err(Error::Refused { name: name.to_owned(), source: Invalid(found.join("\n")) })
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_none_or(|name| name.starts_with('.'))
 }

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use hatrack_api::ClusterNode;
+use hatrack_api::{ClusterNode, HatBinding, HatSwap, SYSTEM_NAMESPACE};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher;
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::json;
 
-use super::Registered;
+use super::kind::Kind;
+use super::society::Society;
+use super::{Ask, Registered};
 use crate::registration::{Refused, Registration};
 
 /// What people write is theirs, apart from what agents write.
@@ -27,8 +30,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A cluster behind a Kubernetes API server.
 pub struct Kubernetes {
-    /// Where the API server has nodes.
-    pub nodes: Api<ClusterNode>,
+    client: Client,
+    /// The namespace of those who name none, as the kubeconfig says.
+    pub namespace: String,
 }
 
 /// Why the cluster did not do what was asked.
@@ -66,8 +70,32 @@ pub enum Error {
 pub struct Answer {
     /// HTTP status.
     pub code: u16,
+    /// Whether an admission policy refused it.
+    pub by_policy: bool,
     /// Its words.
     pub message: String,
+}
+
+/// The API server's answer to an object that breaks a rule of its schema.
+const INVALID: u16 = 422;
+
+/// The API server's answer to a name that nothing has.
+const NOT_FOUND: u16 = 404;
+
+impl Answer {
+    /// What the API server said, without the name of the policy where one denied it: that is for those who wrote it.
+    fn of(status: &kube::core::Status) -> Self {
+        let message = match status.message.split_once("denied request: ") {
+            Some((_, reason)) if status.message.contains("ValidatingAdmissionPolicy") => reason,
+            _ => &status.message,
+        };
+        Self { code: status.code, by_policy: message != status.message, message: message.to_owned() }
+    }
+
+    /// Whether a rule of the schema or an admission policy refused it: the answer is no, and the request was understood.
+    pub fn is_by_a_rule(&self) -> bool {
+        self.code == INVALID || self.by_policy
+    }
 }
 
 impl Kubernetes {
@@ -76,19 +104,84 @@ impl Kubernetes {
         _ = rustls::crypto::ring::default_provider().install_default();
         let mut config = config(context).await?;
         config.connect_timeout = Some(CONNECT_WITHIN);
+        let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).map_err(|error| Error::Kubeconfig(error.into()))?;
-        Ok(Self { nodes: Api::all(client) })
+        Ok(Self { client, namespace })
     }
 
-    /// Every node, sorted by name.
-    pub async fn nodes(&self) -> Result<Vec<ClusterNode>, Error> {
-        let list = self.nodes.list(&ListParams::default()).await.map_err(failed("list nodes"))?;
-        Ok(list.items)
+    /// Where the API server has the objects of a kind.
+    pub fn api<K: Kind>(&self) -> Api<K> {
+        Api::all(self.client.clone())
+    }
+
+    /// Where the API server has the bindings of a namespace, or all of them.
+    pub fn bindings(&self, namespace: Option<&str>) -> Api<HatBinding> {
+        match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// Every object of a kind, sorted by name.
+    pub async fn list<K: Kind>(&self) -> Result<Vec<K>, Error> {
+        list(&self.api::<K>()).await
+    }
+
+    /// The bindings of a namespace, or all of them, sorted by namespace and name.
+    pub async fn bindings_in(&self, namespace: Option<&str>) -> Result<Vec<HatBinding>, Error> {
+        list(&self.bindings(namespace)).await
+    }
+
+    /// One binding.
+    pub async fn binding(&self, namespace: &str, name: &str) -> Result<Option<HatBinding>, Error> {
+        self.bindings(Some(namespace)).get_opt(name).await.map_err(failed("get the binding"))
     }
 
     /// One node.
     pub async fn node(&self, name: &str) -> Result<Option<ClusterNode>, Error> {
-        self.nodes.get_opt(name).await.map_err(failed("get the node"))
+        self.api::<ClusterNode>().get_opt(name).await.map_err(failed("get the node"))
+    }
+
+    /// Everything that decisions are about.
+    pub async fn society(&self) -> Result<Society, Error> {
+        let records: Api<HatSwap> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
+        let (hats, bindings, swaps, policies, nodes) =
+            tokio::try_join!(self.list(), self.list(), list(&records), self.list(), self.list())?;
+        Ok(Society { hats, bindings, swaps, policies, nodes, is_folder: false })
+    }
+
+    /// The user name that the API server knows this program by.
+    pub async fn user(&self) -> Result<String, Error> {
+        let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
+        let asked = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await;
+        let user = asked.map_err(failed("say who you are"))?.status.and_then(|status| status.user_info);
+        Ok(user.and_then(|user| user.username).unwrap_or_default())
+    }
+
+    /// Asks for a hat.
+    pub async fn ask(&self, ask: &Ask) -> Result<HatBinding, Error> {
+        let params = PostParams { field_manager: Some(PERSON.to_owned()), ..PostParams::default() };
+        let bindings = self.bindings(Some(&ask.namespace));
+        bindings.create(&params, &ask.binding()).await.map_err(failed("take the request"))
+    }
+
+    /// Deletes the binding that was seen, and no later one of its name.
+    pub async fn delete(&self, binding: &HatBinding) -> Result<(), Error> {
+        let preconditions = Preconditions { uid: binding.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let bindings = self.bindings(binding.namespace().as_deref());
+        match bindings.delete(&binding.name_any(), &params).await {
+            // Somebody else was faster, and that is what was wanted.
+            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(()),
+            deleted => deleted.map(drop).map_err(failed("delete the binding")),
+        }
+    }
+
+    /// Writes `spec` of a binding over what was seen of it; a conflict is the caller's to meet.
+    pub async fn respecify(&self, binding: &HatBinding) -> Result<HatBinding, Error> {
+        let params = PostParams { field_manager: Some(PERSON.to_owned()), ..PostParams::default() };
+        let bindings = self.bindings(binding.namespace().as_deref());
+        bindings.replace(&binding.name_any(), &params, binding).await.map_err(failed("change the binding"))
     }
 
     /// Writes a node: `spec` as a person's, then `status` as the agent's.
@@ -111,7 +204,10 @@ impl Kubernetes {
         let mut node = ClusterNode::new(&registration.name, registration.spec.clone());
         node.metadata.labels = Some(registration.labels.clone());
         let params = PatchParams::apply(PERSON);
-        self.nodes.patch(&registration.name, &params, &Patch::Apply(&node)).await.map_err(failed("register the node"))
+        self.api::<ClusterNode>()
+            .patch(&registration.name, &params, &Patch::Apply(&node))
+            .await
+            .map_err(failed("register the node"))
     }
 
     async fn apply_status(&self, registration: &Registration, node: &ClusterNode) -> Result<ClusterNode, Error> {
@@ -129,7 +225,7 @@ impl Kubernetes {
             "status": status,
         });
         let params = PatchParams::apply(AGENT);
-        let patched = self.nodes.patch_status(&registration.name, &params, &Patch::Apply(&apply)).await;
+        let patched = self.api::<ClusterNode>().patch_status(&registration.name, &params, &Patch::Apply(&apply)).await;
         patched.map_err(failed("write the status of the node"))
     }
 }
@@ -146,9 +242,13 @@ async fn config(context: Option<&str>) -> Result<Config, Error> {
     }
 }
 
+async fn list<K: Kind>(api: &Api<K>) -> Result<Vec<K>, Error> {
+    Ok(api.list(&ListParams::default()).await.map_err(failed(K::LIST))?.items)
+}
+
 /// An error of a watch.
 pub fn watch_failed(error: watcher::Error) -> Error {
-    const ACTION: &str = "watch nodes";
+    const ACTION: &str = "watch the cluster";
     match error {
         watcher::Error::InitialListFailed(source)
         | watcher::Error::WatchStartFailed(source)
@@ -156,16 +256,14 @@ pub fn watch_failed(error: watcher::Error) -> Error {
         watcher::Error::WatchError(status) => failed(ACTION)(kube::Error::Api(status)),
         watcher::Error::NoResourceVersion => {
             let message = "the answer has no resourceVersion".to_owned();
-            Error::Refused { action: ACTION, source: Answer { code: 0, message } }
+            Error::Refused { action: ACTION, source: Answer { code: 0, by_policy: false, message } }
         }
     }
 }
 
 fn failed(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
     move |error| match error {
-        kube::Error::Api(status) => {
-            Error::Refused { action, source: Answer { code: status.code, message: status.message.clone() } }
-        }
+        kube::Error::Api(status) => Error::Refused { action, source: Answer::of(&status) },
         // Its own words say nothing that its cause does not.
         kube::Error::Service(source) => Error::Failed { action, source },
         source => Error::Failed { action, source: source.into() },

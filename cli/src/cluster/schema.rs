@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use hatrack_api::ClusterNode;
 use kube::CustomResourceExt;
 use kube_cel::{CompiledSchema, Validator, compile_schema};
 use regex::Regex;
@@ -43,9 +42,9 @@ impl fmt::Display for Violation {
 }
 
 impl Schema {
-    /// The schema of ClusterNodes.
-    pub fn of_nodes() -> Result<Self, serde_json::Error> {
-        let crd = serde_json::to_value(ClusterNode::crd())?;
+    /// The schema of a kind.
+    pub fn of<K: CustomResourceExt>() -> Result<Self, serde_json::Error> {
+        let crd = serde_json::to_value(K::crd())?;
         let mut schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").cloned().unwrap_or_default();
         // What every object has, the API server adds to every schema.
         for (field, kind) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
@@ -217,6 +216,7 @@ fn noun(kind: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use hatrack_api::{ClusterNode, Hat, HatBinding, HatPolicy, HatSwap};
     use serde_json::json;
 
     use super::*;
@@ -249,17 +249,25 @@ mod tests {
     }
 
     #[test]
-    fn every_rule_of_the_schema_can_be_evaluated_here() {
-        let schema = Schema::of_nodes().unwrap();
-        let errors: Vec<_> = schema.rules.compilation_errors().iter().map(ToString::to_string).collect();
-        assert!(errors.is_empty(), "{errors:?}");
-        let rules = schema.tree.to_string().matches("\"rule\":").count();
-        assert!(rules >= 3, "the schema has {rules} rules");
+    fn every_rule_of_every_schema_can_be_evaluated_here() {
+        let schemas = [
+            (Schema::of::<ClusterNode>().unwrap(), 3),
+            (Schema::of::<Hat>().unwrap(), 4),
+            (Schema::of::<HatBinding>().unwrap(), 7),
+            (Schema::of::<HatSwap>().unwrap(), 1),
+            (Schema::of::<HatPolicy>().unwrap(), 1),
+        ];
+        for (schema, least) in schemas {
+            let errors: Vec<_> = schema.rules.compilation_errors().iter().map(ToString::to_string).collect();
+            assert!(errors.is_empty(), "{errors:?}");
+            let rules = schema.tree.to_string().matches("\"rule\":").count();
+            assert!(rules >= least, "the schema has {rules} rules");
+        }
     }
 
     #[test]
     fn what_the_schema_refuses_is_refused_with_its_place() {
-        let schema = Schema::of_nodes().unwrap();
+        let schema = Schema::of::<ClusterNode>().unwrap();
         assert_eq!(messages(&schema.check(&node())), Vec::<String>::new());
         let cases = [
             (
@@ -308,7 +316,7 @@ mod tests {
 
     #[test]
     fn rules_are_those_of_the_api_server() {
-        let schema = Schema::of_nodes().unwrap();
+        let schema = Schema::of::<ClusterNode>().unwrap();
         let broken = |new: &Value, old: Option<&Value>| messages(&schema.check_rules(new, old));
         assert_eq!(broken(&node(), None), Vec::<String>::new());
         assert_eq!(broken(&node(), Some(&node())), Vec::<String>::new());

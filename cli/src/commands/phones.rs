@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::args::{Format, OutputOptions, Phones};
-use crate::cluster::{Cluster, NoNode};
+use crate::cluster::{Cluster, Missing};
 use crate::output::{Printer, lines};
 use crate::view::inventory::Layout;
 use crate::view::{order, phones};
@@ -27,8 +27,8 @@ struct Document {
 pub async fn run(options: &Phones, printer: &Printer) -> anyhow::Result<Outcome> {
     let cluster = Cluster::open(&options.cluster).await?;
     let mut nodes: Vec<ClusterNode> = match &options.node {
-        Some(name) => vec![cluster.node(name).await?.ok_or_else(|| NoNode(name.clone()))?],
-        None => cluster.nodes().await?.into_iter().filter(phones::concerns).collect(),
+        Some(name) => vec![cluster.node(name).await?.ok_or_else(|| Missing::of::<ClusterNode>(name.clone()))?],
+        None => cluster.list::<ClusterNode>().await?.into_iter().filter(phones::concerns).collect(),
     };
     nodes.sort_by(|a, b| order::natural(&a.name_any(), &b.name_any()));
     print(&nodes, &options.output, printer)?;

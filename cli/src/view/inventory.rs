@@ -49,6 +49,18 @@ pub fn report(inventory: &Inventory, buses: &Buses, layout: Layout) -> String {
     filled.join("\n")
 }
 
+/// What matters for hats: the machine, its devices, and what is wrong with them.
+pub fn essence(inventory: &Inventory, layout: Layout) -> String {
+    let sections = [
+        host(inventory),
+        devices(inventory, layout),
+        advice(&inventory.devices, layout),
+        doubts(&inventory.doubts, layout),
+    ];
+    let filled: Vec<_> = sections.into_iter().filter(|section| !section.is_empty()).collect();
+    filled.join("\n")
+}
+
 fn host(inventory: &Inventory) -> String {
     let system = &inventory.system;
     let cpu = &system.cpu;

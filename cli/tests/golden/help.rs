@@ -7,7 +7,26 @@ use crate::golden::transcript::Session;
 fn help() {
     let mut session = Session::new();
     session.set("COLUMNS", "100").run("--help").run("-h");
-    for command in ["try", "discover", "register", "nodes", "phones", "init", "completions", "manual"] {
+    for command in [
+        "try",
+        "discover",
+        "register",
+        "nodes",
+        "phones",
+        "hats",
+        "bindings",
+        "why",
+        "plan",
+        "schedule",
+        "graph",
+        "wear",
+        "release",
+        "cosign",
+        "verdict",
+        "init",
+        "completions",
+        "manual",
+    ] {
         session.run(&format!("{command} --help"));
     }
     assert_golden!("help", session);
@@ -24,7 +43,13 @@ fn usage_errors() {
         .run("register --expect cats=2")
         .run("register --profile big")
         .run("discover --deadline 0")
-        .run("nodes --cluster x --context y");
+        .run("nodes --cluster x --context y")
+        .run("why ../secret --cluster x")
+        .run("wear a --as-service-account ci --cluster x")
+        .run("hats --at 14:03 --cluster x")
+        .run("hats a --at noon --cluster x")
+        .run("plan --until 2020-01-01T00:00:00Z --cluster x")
+        .run("verdict a praise --cluster x");
     assert_golden!("usage", session);
 }
 
@@ -46,7 +71,27 @@ fn completions_and_manual_are_for_every_command() {
     let mut pages: Vec<_> =
         std::fs::read_dir(session.folder().join("pages")).unwrap().map(|page| page.unwrap().file_name()).collect();
     pages.sort();
-    let commands = ["-completions", "-discover", "-init", "-manual", "-nodes", "-phones", "-register", "-try", ""];
+    let commands = [
+        "-bindings",
+        "-completions",
+        "-cosign",
+        "-discover",
+        "-graph",
+        "-hats",
+        "-init",
+        "-manual",
+        "-nodes",
+        "-phones",
+        "-plan",
+        "-register",
+        "-release",
+        "-schedule",
+        "-try",
+        "-verdict",
+        "-wear",
+        "-why",
+        "",
+    ];
     assert_eq!(pages, commands.map(|command| format!("hatrack{command}.1")).map(std::ffi::OsString::from));
     assert_golden!("manual", session);
 }

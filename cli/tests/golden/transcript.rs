@@ -64,7 +64,8 @@ impl Session {
         let set = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
         let words: Vec<_> =
             set.chain(["hatrack".to_owned()]).chain(line.split_whitespace().map(str::to_owned)).collect();
-        writeln!(self.transcript, "$ {}", words.join(" ")).unwrap();
+        let typed = self.redacted(&words.join(" "));
+        writeln!(self.transcript, "$ {typed}").unwrap();
         writeln!(self.transcript, "exit {}", output.status.code().unwrap()).unwrap();
         for (stream, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
             if !bytes.is_empty() {
@@ -102,7 +103,7 @@ impl Session {
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[TIME]"),
             (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "[UUID]"),
             (r"hatrack-[A-Za-z0-9]{6}\b", "hatrack-[RANDOM]"),
-            (r"\b\ds\b", "0s"),
+            (r"\b\d{1,2}s\b", "0s"),
         ];
         differing.iter().fold(text, |text, (pattern, name)| {
             let pattern = regex::RegexBuilder::new(pattern).multi_line(true).build().unwrap();
