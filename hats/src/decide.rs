@@ -11,6 +11,7 @@ mod carriers;
 mod ledger;
 mod transition;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hatrack_api::hat::SuccessionPolicy;
@@ -157,8 +158,8 @@ impl Decision {
         self.wake = Some(self.wake.map_or(wait, |known| known.min(wait)));
     }
 
-    fn live(&self, uid: &Uid) -> Option<HatBinding> {
-        self.world.binding(uid).filter(|binding| !status_of(binding).phase.is_ended()).cloned()
+    fn live(&self, uid: &Uid) -> Option<Arc<HatBinding>> {
+        self.world.bindings.get(uid).filter(|binding| !status_of(binding).phase.is_ended()).cloned()
     }
 
     /// Rolls a binding forward over every record that is ahead of its status.

@@ -186,7 +186,7 @@ struct Candidate<'a> {
 }
 
 fn candidates(node: &NodeView, exclusive: bool) -> Vec<Candidate<'_>> {
-    let devices = node.devices().iter().zip(&node.device_kinds);
+    let devices = node.devices().iter().zip(node.device_kinds.iter());
     devices
         .filter(|(device, _)| if exclusive { node.is_free(device) } else { device.health.is_usable() })
         .map(|(device, kind)| Candidate { device, kind: *kind, size: size(device) })

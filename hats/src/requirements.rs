@@ -18,7 +18,7 @@ mod facts;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hatrack_api::cluster_node::{ClusterNode, Device};
 use kube_cel::KubeCelExt as _;
@@ -54,12 +54,15 @@ struct Compiled {
     by_kind: bool,
     /// The capacity and the amount that it asks for, if that is all that it does.
     needs: Option<(String, String)>,
+    /// What it said about kinds of nodes and devices.
+    verdicts: Mutex<HashMap<(Kind, Option<Kind>), Verdict>>,
 }
 
 #[derive(Default)]
 struct Memory {
     compiled: HashMap<String, Arc<Result<Compiled, ExpressionError>>>,
-    verdicts: HashMap<(String, Kind, Option<Kind>), Verdict>,
+    /// Verdicts of all of them.
+    verdicts: usize,
 }
 
 /// Compiles expressions, evaluates them and remembers what they said.
@@ -115,21 +118,26 @@ impl Judge {
     pub fn judge(&self, expression: &str, node: (&ClusterNode, Kind), device: Option<(&Device, Kind)>) -> Verdict {
         let compiled = self.compiled(expression);
         let compiled = compiled.as_ref().as_ref().map_err(Clone::clone)?;
-        let key = (expression.to_owned(), node.1, device.map(|device| device.1));
+        let kinds = (node.1, device.map(|device| device.1));
         if compiled.by_kind
-            && let Some(known) = self.lock().verdicts.get(&key)
+            && let Some(known) = locked(&compiled.verdicts).get(&kinds)
         {
             return known.clone();
         }
         let verdict = self.evaluate(&compiled.program, node.0, device.map(|device| device.0));
         if compiled.by_kind {
-            let mut memory = self.lock();
-            if memory.verdicts.len() >= MAX_REMEMBERED {
-                memory.verdicts.clear();
-            }
-            memory.verdicts.insert(key, verdict.clone());
+            locked(&compiled.verdicts).insert(kinds, verdict.clone());
+            self.count_verdict();
         }
         verdict
+    }
+
+    fn count_verdict(&self) {
+        let mut memory = locked(&self.memory);
+        memory.verdicts += 1;
+        if memory.verdicts >= MAX_REMEMBERED {
+            *memory = Memory::default();
+        }
     }
 
     fn evaluate(&self, program: &Expression, node: &ClusterNode, device: Option<&Device>) -> Verdict {
@@ -146,22 +154,22 @@ impl Judge {
     }
 
     fn compiled(&self, expression: &str) -> Arc<Result<Compiled, ExpressionError>> {
-        if let Some(known) = self.lock().compiled.get(expression) {
+        if let Some(known) = locked(&self.memory).compiled.get(expression) {
             return Arc::clone(known);
         }
         let compiled = Arc::new(compile(expression));
-        let mut memory = self.lock();
+        let mut memory = locked(&self.memory);
         if memory.compiled.len() >= MAX_REMEMBERED {
             memory.compiled.clear();
         }
         memory.compiled.insert(expression.to_owned(), Arc::clone(&compiled));
         compiled
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
-        // What is remembered is never half-written: each insertion is whole.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What is remembered is never half-written: each insertion is whole.
+fn locked<T>(memory: &Mutex<T>) -> MutexGuard<'_, T> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Kubernetes has the syntax for optional fields (`device.?attributes`) switched on.
@@ -175,7 +183,7 @@ fn compile(expression: &str) -> Result<Compiled, ExpressionError> {
     cost::check(&program.expr).map_err(ExpressionError::TooCostly)?;
     let by_kind = !facts::names_an_individual(&program.expr);
     let needs = facts::needed_capacity(&program.expr);
-    Ok(Compiled { program, by_kind, needs })
+    Ok(Compiled { program, by_kind, needs, verdicts: Mutex::default() })
 }
 
 /// Messages end in conditions and records: one line, and not the whole of what was evaluated.

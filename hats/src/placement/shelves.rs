@@ -44,7 +44,7 @@ impl Shelves {
 
 fn label(node: &NodeView) -> Label {
     let mut free: BTreeMap<Kind, usize> = BTreeMap::new();
-    for (device, kind) in node.devices().iter().zip(&node.device_kinds) {
+    for (device, kind) in node.devices().iter().zip(node.device_kinds.iter()) {
         if node.is_free(device) {
             *free.entry(*kind).or_default() += 1;
         }

@@ -1,6 +1,7 @@
 //! A node as the operator sees it: what it has, whether it is alive, and what it still carries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hatrack_api::ClusterNode;
@@ -41,8 +42,8 @@ pub struct Sight {
 /// One machine.
 #[derive(Clone, Debug)]
 pub struct NodeView {
-    /// The ClusterNode.
-    pub node: ClusterNode,
+    /// The ClusterNode. It is by far the largest part, and shared between the copies of a view.
+    pub node: Arc<ClusterNode>,
     /// Its Lease; `None` before it was ever seen.
     pub lease: Option<Sight>,
     /// Hardware id of another machine that renews the Lease of this name.
@@ -52,11 +53,11 @@ pub struct NodeView {
     /// Its kind, for verdicts.
     pub(crate) kind: Kind,
     /// Kinds of its devices, in the order of `status.devices`.
-    pub(crate) device_kinds: Vec<Kind>,
+    pub(crate) device_kinds: Arc<[Kind]>,
     /// Since when a device that was there is gone or unusable, on the steady clock.
     pub(crate) lost: BTreeMap<String, Duration>,
     /// Names of the devices that were ever usable here.
-    known: BTreeSet<String>,
+    known: Arc<BTreeSet<String>>,
     /// Whether the ClusterNode exists.
     registered: bool,
     first_seen: Duration,
@@ -70,9 +71,9 @@ impl NodeView {
     pub(super) fn new(node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
         let view = Self {
             kind: judge.node_kind(&node),
-            device_kinds: vec![],
+            device_kinds: Arc::default(),
             lost: BTreeMap::new(),
-            known: BTreeSet::new(),
+            known: Arc::default(),
             lease: None,
             rival: None,
             lasts: Periods::default().lease,
@@ -80,7 +81,7 @@ impl NodeView {
             first_seen: steady,
             load: BTreeMap::new(),
             held: BTreeSet::new(),
-            node: node.clone(),
+            node: Arc::new(node.clone()),
         };
         view.with_node(node, judge, steady)
     }
@@ -104,7 +105,8 @@ impl NodeView {
     }
 
     pub(super) fn with_node(&self, node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
-        let mut view = Self { kind: judge.node_kind(&node), registered: true, node, ..self.clone() };
+        let kind = judge.node_kind(&node);
+        let mut view = Self { kind, registered: true, node: Arc::new(node), ..self.clone() };
         view.device_kinds = view.devices().iter().map(|device| judge.device_kind(device)).collect();
         let usable: BTreeSet<String> = view
             .devices()
@@ -113,10 +115,12 @@ impl NodeView {
             .map(|device| device.name.clone())
             .collect();
         view.lost.retain(|name, _| !usable.contains(name));
-        for name in view.known.difference(&usable) {
+        for name in Arc::clone(&view.known).difference(&usable) {
             view.lost.entry(name.clone()).or_insert(steady);
         }
-        view.known.extend(usable);
+        if !usable.is_subset(&view.known) {
+            Arc::make_mut(&mut view.known).extend(usable);
+        }
         view.counted()
     }
 
@@ -157,7 +161,7 @@ impl NodeView {
 
     pub(super) fn with_hats(&self, hats: Vec<HatAssignment>) -> Self {
         let mut view = self.clone();
-        view.node.status.get_or_insert_default().hats = Some(hats);
+        Arc::make_mut(&mut view.node).status.get_or_insert_default().hats = Some(hats);
         view.counted()
     }
 

@@ -115,7 +115,7 @@ impl Stage {
     }
 
     pub fn change_node(&mut self, name: &str, change: impl FnOnce(&mut ClusterNode)) {
-        let mut node = self.world.node(name).unwrap().node.clone();
+        let mut node = (*self.world.node(name).unwrap().node).clone();
         change(&mut node);
         self.world.observe_node(node, self.now.steady);
     }

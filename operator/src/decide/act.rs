@@ -124,7 +124,7 @@ impl Actor {
             Action::Delete { binding } => self.delete(action, binding).await?,
             Action::Fence { node, transitions } => self.fence(action, node, *transitions).await?,
             Action::Assign { node, hats } => {
-                let known = self.known(|world| world.node(node).map(|view| view.node.clone()))?;
+                let known = self.known(|world| world.node(node).map(|view| (*view.node).clone()))?;
                 let status = json!({"hats": hats, "summary": {"hats": summary(hats)}});
                 self.set_status(action, &known, &status, Api::all(self.client.clone())).await?;
             }
