@@ -1,7 +1,8 @@
-//! What can be typed: `machines`, `hats` and `program` have the commands, `options` what several of them share.
+//! What can be typed: `machines`, `node`, `hats` and `program` have the commands, `options` what several of them share.
 
 mod hats;
 mod machines;
+mod node;
 mod options;
 mod program;
 mod values;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::hats::{Bindings, Cosign, Graph, Hats, IdentityOptions, Plan, Release, Schedule, Verdict, Wear, Why};
 pub use self::machines::{Discover, Nodes, Order, Phones, Register, Try};
+pub use self::node::{Node, NodeVerb, OneNode, Remove};
 pub use self::options::{ClusterOptions, Format, MachineOptions, OutputOptions};
 pub use self::program::{Completions, Init, Manual, ProbeNvml};
 
@@ -56,6 +58,7 @@ pub enum Command {
     Register(Register),
     Nodes(Nodes),
     Phones(Phones),
+    Node(Node),
     Hats(Hats),
     Bindings(Bindings),
     Why(Why),

@@ -6,6 +6,7 @@ pub mod kubernetes;
 mod manifest;
 mod schema;
 pub mod society;
+pub mod upkeep;
 pub mod watch;
 
 use hatrack_api::hat_binding::{HatBindingSpec, ServiceAccountRef, Wearer};
@@ -116,6 +117,11 @@ impl Cluster {
             Self::Folder(folder) => Ok(folder.society()?),
             Self::Kubernetes(kubernetes) => Ok(kubernetes.society().await?),
         }
+    }
+
+    /// Whether it is a folder, where no operator runs.
+    pub fn is_folder(&self) -> bool {
+        matches!(self, Self::Folder(_))
     }
 
     /// The namespace of those who name none.

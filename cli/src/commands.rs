@@ -9,6 +9,7 @@ mod graph;
 mod hats;
 mod init;
 mod manual;
+mod node;
 mod nodes;
 mod phones;
 mod plan;
@@ -27,6 +28,7 @@ use hatrack_discover::nvidia::probe;
 
 pub use self::cosign::OwnBinding;
 pub use self::init::NotStarted;
+pub use self::node::{NotConfirmed, StillWorn};
 pub use self::schedule::NoFolder;
 pub use self::wear::Elsewhere;
 use crate::args::Command;
@@ -39,6 +41,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCode> {
         Command::Discover(options) => finish(discover::run(&options, printer)),
         Command::Register(options) => finish(register::run(options, printer)),
         Command::Nodes(options) => finish(nodes::run(&options, printer)),
+        Command::Node(options) => finish(node::run(&options, printer)),
         Command::Phones(options) => finish(phones::run(&options, printer)),
         Command::Hats(options) => finish(hats::run(&options, printer)),
         Command::Bindings(options) => finish(bindings::run(&options, printer)),

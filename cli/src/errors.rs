@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::cluster::{Missing, folder, kubernetes};
-use crate::commands::{Elsewhere, NoFolder, NotStarted, OwnBinding};
+use crate::commands::{Elsewhere, NoFolder, NotConfirmed, NotStarted, OwnBinding, StillWorn};
 use crate::identity::Nobody;
 use crate::machine::NoTree;
 use crate::output::Printer;
@@ -56,7 +56,9 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
         || error.is::<Missing>()
         || error.is::<Nobody>()
         || error.is::<OwnBinding>()
-        || error.is::<Elsewhere>();
+        || error.is::<Elsewhere>()
+        || error.is::<NotConfirmed>()
+        || error.is::<StillWorn>();
     if no { Exit::No } else { Exit::Error }
 }
 
@@ -98,6 +100,14 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(elsewhere) = cause.downcast_ref::<Elsewhere>() {
         return Some(format!("type it on {}: the devices of the hat are there", elsewhere.node));
     }
+    if cause.is::<NotConfirmed>() {
+        return Some("`--yes` answers beforehand".to_owned());
+    }
+    if let Some(StillWorn { node, .. }) = cause.downcast_ref() {
+        return Some(format!(
+            "`hatrack node cordon {node}` lets them go on to their end and no new ones come; `--force` does not wait for that"
+        ));
+    }
     if cause.is::<NoFolder>() {
         return Some(
             "name it with `--cluster DIR`; in Kubernetes the operator decides, and `hatrack plan` shows what"
@@ -132,7 +142,7 @@ fn of_nobody(nobody: &Nobody) -> String {
 fn of_refusal(refused: &Refused) -> String {
     match refused {
         Refused::OtherMachine { .. } => {
-            "register under another name with `--name`, or clear `spec.hardwareID` of that node if this machine replaces it"
+            "register under another name with `--name`; if this machine replaces that one, `hatrack node repin NAME` frees the name"
         }
         Refused::Revoked(_) => "a person revoked it: register under another name with `--name`, or clear `spec.revoked`",
         Refused::NoName { .. } => "name the node with `--name`",

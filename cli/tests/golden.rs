@@ -16,5 +16,6 @@ mod golden {
     pub mod samples;
     pub mod society;
     pub mod transcript;
+    mod upkeep;
     mod wearing;
 }

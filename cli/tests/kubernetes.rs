@@ -10,10 +10,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hatrack_api::ClusterNode;
+use hatrack_api::{ClusterNode, access};
 use hatrack_testbed::{ControlPlane, FaultProxy, unique};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -153,6 +154,84 @@ async fn what_the_api_server_does_not_allow_is_said_with_a_hint() {
     assert!(refused.stderr.starts_with("error: the API server refused to list nodes\n"), "{}", refused.stderr);
     assert!(refused.stderr.contains("User \"nobody\" cannot list resource \"clusternodes\""), "{}", refused.stderr);
     assert!(refused.stderr.contains("hint: ask who runs the cluster"), "{}", refused.stderr);
+}
+
+/// A person with a role of `k8s/rbac/people.yaml`, once the API server acts on it.
+async fn person(cluster: &Cluster, role: &str) -> PathBuf {
+    let user = unique("person");
+    let binding: ClusterRoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": user}, "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+    }))
+    .unwrap();
+    let bindings: Api<ClusterRoleBinding> = Api::all(cluster.plane.admin().await.unwrap());
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let certificate = cluster.plane.client_certificate(&user, &[], PATIENCE).unwrap();
+    let kubeconfig = cluster.plane.kubeconfig_for(&certificate).unwrap();
+    let listed = async { while run(&kubeconfig, "nodes").await.code != 0 {} };
+    tokio::time::timeout(PATIENCE, listed).await.unwrap();
+    kubeconfig
+}
+
+#[tokio::test]
+async fn who_administers_nodes_cordons_revokes_and_repins_them() {
+    let cluster = Cluster::start().await;
+    let (name, machine) = (unique("cli"), hatrack_fixtures::machine("vm-empty").unwrap());
+    assert_eq!(cluster.run(&format!("register --name {name} {}", root(&machine))).await.code, 0);
+    let admin = person(&cluster, "hatrack:admin").await;
+    let spec = async |line: &str| {
+        let ended = run(&admin, &line.replace("NODE", &name)).await;
+        assert!(ended.code == 0 && ended.stderr.starts_with("ok: "), "{line}: {}", ended.stderr);
+        cluster.nodes.get(&name).await.unwrap().spec
+    };
+    assert_eq!(spec("node cordon NODE").await.unschedulable, Some(true));
+    assert_eq!(spec("node uncordon NODE").await.unschedulable, None);
+    assert_eq!(spec("node repin NODE --yes").await.hardware_id, None);
+    assert_eq!(spec("node revoke NODE").await.revoked, Some(true));
+    let node = cluster.nodes.get(&name).await.unwrap();
+    let owners =
+        node.metadata.managed_fields.unwrap().into_iter().filter(|field| field.manager.as_deref() == Some("hatrack"));
+    assert!(owners.count() >= 1, "what a person says is theirs");
+
+    let viewer = person(&cluster, "hatrack:view").await;
+    let denied = run(&viewer, &format!("node cordon {name}")).await;
+    assert_eq!(denied.code, 2);
+    assert!(denied.stderr.starts_with("error: the API server refused to change the node\n"), "{}", denied.stderr);
+    assert!(denied.stderr.contains("cannot patch resource \"clusternodes\""), "{}", denied.stderr);
+    assert!(denied.stderr.contains("hint: ask who runs the cluster"), "{}", denied.stderr);
+}
+
+#[tokio::test]
+async fn a_node_is_removed_with_its_rights_or_not_at_all() {
+    let cluster = Cluster::start().await;
+    let (name, machine) = (unique("cli"), hatrack_fixtures::machine("vm-empty").unwrap());
+    let client = cluster.plane.admin().await.unwrap();
+    let (role, binding) = access::node(&name);
+    let (roles, bindings) = (Api::<ClusterRole>::all(client.clone()), Api::<ClusterRoleBinding>::all(client.clone()));
+    roles.create(&PostParams::default(), &role).await.unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    assert_eq!(cluster.run(&format!("register --name {name} {}", root(&machine))).await.code, 0);
+    let grant = access::node_role_name(&name);
+
+    let admin = person(&cluster, "hatrack:admin").await;
+    let denied = run(&admin, &format!("node remove {name} --yes")).await;
+    assert_eq!(denied.code, 2);
+    let said = "error: the API server refused to remove what the node may do\n";
+    assert!(denied.stderr.starts_with(said) && denied.stderr.contains("cannot delete"), "{}", denied.stderr);
+    assert!(bindings.get_opt(&grant).await.unwrap().is_some() && cluster.nodes.get_opt(&name).await.unwrap().is_some());
+
+    let hats = json!({"status": {"hats": [{"binding": "b", "name": "executor", "wearer": "w", "phase": "Active"}]}});
+    cluster.nodes_as_operator.patch_status(&name, &PatchParams::default(), &Patch::Merge(hats)).await.unwrap();
+    let worn = cluster.run(&format!("node remove {name} --yes")).await;
+    assert_eq!(worn.code, 1);
+    assert!(worn.stderr.starts_with(&format!("error: hats are worn on {name}: executor\n")), "{}", worn.stderr);
+    assert!(cluster.nodes.get_opt(&name).await.unwrap().is_some());
+
+    let removed = cluster.run(&format!("node remove {name} --yes --force")).await;
+    assert_eq!(removed.stderr, format!("ok: {name} is removed: ClusterRoleBinding, ClusterRole, ClusterNode\n"));
+    assert!(bindings.get_opt(&grant).await.unwrap().is_none() && roles.get_opt(&grant).await.unwrap().is_none());
+    assert!(cluster.nodes.get_opt(&name).await.unwrap().is_none());
+    assert_eq!(cluster.run(&format!("node remove {name} --yes")).await.code, 1, "there is no such node");
 }
 
 #[tokio::test]

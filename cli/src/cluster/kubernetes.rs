@@ -1,5 +1,7 @@
 //! A cluster behind a Kubernetes API server.
 
+mod upkeep;
+
 use std::time::Duration;
 
 use hatrack_api::{ClusterNode, HatBinding, HatSwap, SYSTEM_NAMESPACE};

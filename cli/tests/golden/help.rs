@@ -13,6 +13,9 @@ fn help() {
         "register",
         "nodes",
         "phones",
+        "node",
+        "node revoke",
+        "node remove",
         "hats",
         "bindings",
         "why",
@@ -35,7 +38,8 @@ fn help() {
 #[test]
 fn usage_errors() {
     let mut session = Session::new();
-    for line in ["", "node", "nodes --class gpu", "register --name A_B", "register --expect phones", "discover -o xml"]
+    for line in
+        ["", "node", "phone", "nodes --class gpu", "register --name A_B", "register --expect phones", "discover -o xml"]
     {
         session.run(line);
     }
@@ -80,6 +84,12 @@ fn completions_and_manual_are_for_every_command() {
         "-hats",
         "-init",
         "-manual",
+        "-node-cordon",
+        "-node-remove",
+        "-node-repin",
+        "-node-revoke",
+        "-node-uncordon",
+        "-node",
         "-nodes",
         "-phones",
         "-plan",
