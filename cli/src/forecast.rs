@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use hatrack_api::HatSwap;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
+use hatrack_api::{ClusterNode, HatSwap};
 use hatrack_hats::throttles::Held;
 use hatrack_hats::{Action, Moment, World, decide, why};
 use k8s_openapi::jiff::Timestamp;
@@ -109,7 +109,7 @@ impl Ahead<'_> {
             let Some(view) = self.world.node(&name) else { continue };
             let worn = obeyed(&view.node, self.at.wall, |_| false);
             if worn != view.worn() {
-                let mut node = view.node.clone();
+                let mut node = ClusterNode::clone(&view.node);
                 node.status.get_or_insert_default().worn = Some(worn);
                 let version = node.resource_version().and_then(|version| version.parse::<u64>().ok());
                 node.metadata.resource_version = version.map(|version| (version + 1).to_string());
