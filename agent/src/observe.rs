@@ -88,7 +88,7 @@ pub struct Observer {
 impl Observer {
     /// `kept` is what the state file had; `nudge` makes the observer look at once.
     pub fn new(config: &Config, kept: Option<State>, own: Own, nudge: Arc<Notify>, outputs: Outputs) -> Self {
-        let root = Arc::new(Root::at(&config.root));
+        let root = Arc::new(root(config));
         let nvml = kept.as_ref().and_then(|state| told_in_this_boot(state, &root));
         let sources = Sources::open(config, nvml.clone(), nudge);
         let (names, previous) = kept.map(|state| (state.names, state.inventory)).unzip();
@@ -211,6 +211,16 @@ fn awaited(answers: &Answers, asks_nvml: bool) -> Vec<&'static str> {
     };
     let nvml = asks_nvml && answers.nvml == nvidia::View::Pending;
     [("NVML", nvml), ("the adb server", adb)].into_iter().filter_map(|(who, waits)| waits.then_some(who)).collect()
+}
+
+/// The tree that is looked at. What the service manager has read for this program is about the machine that it runs on, and about
+/// no other.
+fn root(config: &Config) -> Root {
+    let root = Root::at(&config.root);
+    match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(folder) if root.is_machine() => root.with_credentials(folder),
+        _ => root,
+    }
 }
 
 #[cfg(test)]

@@ -195,6 +195,31 @@ async fn the_machine_is_measured_and_not_only_the_agent() {
 }
 
 #[tokio::test]
+async fn what_the_service_manager_reads_for_it_is_the_identity_of_its_own_machine_alone() {
+    const UUID: &str = "4c4c4544-0044-3510-8052-b4c04f4b3032";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("product_uuid"), format!("{UUID}\n")).unwrap();
+    let paper = hatrack_fixtures::machine("vm-empty").unwrap();
+    for (root, has_it) in [(Path::new("/"), true), (paper.path(), false)] {
+        let folder_of_agent = tempfile::tempdir().unwrap();
+        let mut setup = Setup::new("identified", root, folder_of_agent.path());
+        setup.kubeconfig(&folder.path().join("no-kubeconfig"));
+        setup.environment = vec![("CREDENTIALS_DIRECTORY", folder.path().display().to_string())];
+        let _agent = setup.start();
+        let file = setup.state_dir().join("state.json");
+        let kept = soon("the state is kept", async {
+            loop {
+                match std::fs::read_to_string(&file) {
+                    Ok(text) => return text,
+                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                }
+            }
+        });
+        assert_eq!(kept.await.contains(UUID), has_it, "{}", root.display());
+    }
+}
+
+#[tokio::test]
 async fn a_machine_without_an_identity_says_so() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("root")).unwrap();
