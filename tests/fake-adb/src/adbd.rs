@@ -1,11 +1,12 @@
-//! A phone that a real adb server can connect to: the other end of adb, over TCP (AOSP `packages/modules/adb/protocol.txt`).
+//! A phone that a real adb server can connect to: the other end of adb (AOSP `packages/modules/adb/protocol.txt`), over TCP
+//! or any other stream.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::phone::Phone;
@@ -66,7 +67,12 @@ struct Message {
     data: Vec<u8>,
 }
 
-async fn converse(mut stream: TcpStream, phone: Arc<Phone>) -> io::Result<()> {
+/// What a phone says to an adb server, until one of them is gone. In the state `unauthorized` it never accepts a key, in the
+/// state `offline` it says nothing.
+///
+/// # Errors
+/// When the stream ends.
+pub async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, phone: Arc<Phone>) -> io::Result<()> {
     let mut streams = 0;
     loop {
         let message = receive(&mut stream).await?;
@@ -77,6 +83,7 @@ async fn converse(mut stream: TcpStream, phone: Arc<Phone>) -> io::Result<()> {
                 let banner = ["ro.product.name", "ro.product.model", "ro.product.device"].map(property).concat();
                 send(&mut stream, CNXN, VERSION, MAX_DATA, format!("device::{banner}features=cmd").as_bytes()).await?;
             }
+            CNXN if phone.state == "offline" => {}
             CNXN => send(&mut stream, AUTH, TOKEN, 0, &[7; TOKEN_LENGTH]).await?,
             AUTH if message.first == SIGNATURE => send(&mut stream, AUTH, TOKEN, 0, &[7; TOKEN_LENGTH]).await?,
             OPEN => {
@@ -89,7 +96,12 @@ async fn converse(mut stream: TcpStream, phone: Arc<Phone>) -> io::Result<()> {
 }
 
 /// Runs a shell command: accepts the stream, prints, and closes it when the output was taken.
-async fn open(stream: &mut TcpStream, phone: &Phone, own: u32, message: &Message) -> io::Result<()> {
+async fn open(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    phone: &Phone,
+    own: u32,
+    message: &Message,
+) -> io::Result<()> {
     let theirs = message.first;
     let service = String::from_utf8_lossy(&message.data);
     let Some(command) = service.trim_end_matches('\0').strip_prefix("shell:") else {
@@ -104,7 +116,7 @@ async fn open(stream: &mut TcpStream, phone: &Phone, own: u32, message: &Message
     send(stream, CLSE, own, theirs, &[]).await
 }
 
-async fn receive(stream: &mut TcpStream) -> io::Result<Message> {
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Message> {
     let command = stream.read_u32_le().await?;
     let (first, _second) = (stream.read_u32_le().await?, stream.read_u32_le().await?);
     let length = stream.read_u32_le().await?;
@@ -114,11 +126,19 @@ async fn receive(stream: &mut TcpStream) -> io::Result<Message> {
     Ok(Message { command, first, data })
 }
 
-async fn send(stream: &mut TcpStream, command: u32, first: u32, second: u32, data: &[u8]) -> io::Result<()> {
+/// Header and data are written apart: over USB each is a transfer of its own.
+async fn send(
+    stream: &mut (impl AsyncWrite + Unpin),
+    command: u32,
+    first: u32,
+    second: u32,
+    data: &[u8],
+) -> io::Result<()> {
     let length = u32::try_from(data.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let checksum = data.iter().map(|byte| u32::from(*byte)).sum();
     let header = [command, first, second, length, checksum, !command];
-    let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();
-    bytes.extend(data);
-    stream.write_all(&bytes).await
+    let header: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();
+    stream.write_all(&header).await?;
+    stream.write_all(data).await?;
+    stream.flush().await
 }

@@ -15,9 +15,10 @@ use time::OffsetDateTime;
 
 use crate::error::{Error, Result};
 
-/// Names and addresses under which a server of the control plane is reached.
-const SERVER_NAMES: [&str; 6] =
-    ["127.0.0.1", "10.0.0.1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+/// Names and addresses under which a server of the control plane is reached. 10.0.2.2 is what virtual machines on the user
+/// network of QEMU call our loopback.
+const SERVER_NAMES: [&str; 7] =
+    ["127.0.0.1", "10.0.0.1", "10.0.2.2", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
 
 /// Certificates begin a little in the past, as those of Kubernetes' own signer do, so that a
 /// machine whose clock is slightly behind accepts them.

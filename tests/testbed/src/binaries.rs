@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, io};
 
+use crate::cache::cached;
 use crate::error::{Error, Result};
 use crate::fingerprint::fingerprint;
 
@@ -102,20 +103,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 impl Source {
     /// The folder with the binary, made if it is not there.
     fn build(&self) -> Result<PathBuf> {
-        let cache = cache_folder().join(self.name);
-        let finished = cache.join(self.build_key()?);
-        if finished.is_dir() {
-            return Ok(finished);
-        }
-        fs::create_dir_all(&cache).map_err(Error::file("create", &cache))?;
-        let _building = crate::folder::lock(&cache.join("build.lock"))?;
-        if !finished.is_dir() {
-            let scratch =
-                tempfile::Builder::new().prefix("build-").tempdir_in(&cache).map_err(Error::file("create", &cache))?;
-            self.compile(scratch.path())?;
-            fs::rename(scratch.path(), &finished).map_err(Error::file("rename to", &finished))?;
-        }
-        Ok(finished)
+        cached(self.name, &self.build_key()?, |scratch| self.compile(scratch))
     }
 
     fn folder(&self) -> PathBuf {
@@ -161,17 +149,6 @@ impl Source {
         let version = required.map(|version| version.trim().replacen("v0.", "v1.", 1));
         version.ok_or_else(|| Error::Manifest { path, reason: format!("requires no {}", self.versioned_by) })
     }
-}
-
-/// `$HATRACK_CACHE`, else the user's cache folder: it outlives the tree and its `target`.
-fn cache_folder() -> PathBuf {
-    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("HATRACK_CACHE").unwrap_or_else(|| {
-        variable("XDG_CACHE_HOME")
-            .or_else(|| variable("HOME").map(|home| home.join(".cache")))
-            .unwrap_or_else(env::temp_dir)
-            .join("hatrack")
-    })
 }
 
 fn go(sources: &Path, arguments: &[&str]) -> Result<Output> {

@@ -3,7 +3,7 @@
 use ring::digest::{Context, SHA256};
 
 /// 16 hexadecimal digits that depend on every byte of `parts` and on nothing else.
-pub(crate) fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+pub fn fingerprint<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut context = Context::new(&SHA256);
     for part in parts {
         // The length keeps ("ab", "c") and ("a", "bc") apart.

@@ -8,12 +8,14 @@
 //! * [`FaultProxy`]: between a client and the API server; it refuses, cuts, stalls, delays, answers
 //!   by itself, lets watches go stale, and records every request.
 //! * [`Program`]: a program of hatrack as it is installed: its log, its pages, its end.
+//! * [`cached`]: a folder of what is expensive to make, made once.
 //!
 //! Nothing is left behind by a test process that panics or is killed (`keeper.sh`).
 
 mod audit;
 mod authority;
 mod binaries;
+mod cache;
 mod control_plane;
 mod error;
 mod fault_proxy;
@@ -33,9 +35,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use audit::AuditEvent;
 pub use authority::Identity;
 pub use binaries::{Binaries, kubectl};
+pub use cache::cached;
 pub use control_plane::{ControlPlane, PrivateControlPlane};
 pub use error::{Error, Result};
 pub use fault_proxy::{FaultProxy, Matcher, Recorded, Response};
+pub use fingerprint::fingerprint;
 pub use manifests::load as manifests;
 pub use program::{PATIENCE, Program, soon};
 pub use servers::{Options, Server};

@@ -1,0 +1,123 @@
+//! The control plane on the host, as a machine needs it.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
+use hatrack_api::{ClusterNode, SYSTEM_NAMESPACE, access};
+use hatrack_machine::{AgentFiles, Payload};
+use hatrack_testbed::{ControlPlane, unique};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client};
+use tokio::time::{sleep, timeout};
+
+/// The folder with CRDs, roles and policies.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s");
+
+/// What takes longer than this does not come any more: machines are emulated, and the host may be busy.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// A control plane with hatrack's manifests.
+pub struct Cluster {
+    plane: Arc<ControlPlane>,
+    pub admin: Client,
+}
+
+impl Cluster {
+    /// The control plane that all tests share.
+    pub async fn shared() -> Self {
+        let plane = ControlPlane::shared().await.unwrap();
+        plane.install(Path::new(MANIFESTS)).await.unwrap();
+        let admin = plane.admin().await.unwrap();
+        Self { plane, admin }
+    }
+
+    /// A new name that a machine may register under.
+    pub async fn allow_new(&self, prefix: &str) -> String {
+        let name = unique(prefix);
+        let (role, binding) = access::node(&name);
+        let create = PostParams::default();
+        Api::<ClusterRole>::all(self.admin.clone()).create(&create, &role).await.unwrap();
+        Api::<ClusterRoleBinding>::all(self.admin.clone()).create(&create, &binding).await.unwrap();
+        self.is_allowed(&name).await;
+        name
+    }
+
+    /// Waits until the API server acts on the roles of a node.
+    async fn is_allowed(&self, name: &str) {
+        let asked = ResourceAttributes {
+            group: Some("coordination.k8s.io".to_owned()),
+            resource: Some("leases".to_owned()),
+            namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+            verb: Some("update".to_owned()),
+            name: Some(name.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SubjectAccessReviewSpec {
+            user: Some(format!("society:node:{name}")),
+            groups: Some(vec!["society:nodes".to_owned()]),
+            resource_attributes: Some(asked),
+            ..SubjectAccessReviewSpec::default()
+        };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.admin.clone());
+        let allowed = async {
+            while !reviews
+                .create(&PostParams::default(), &review)
+                .await
+                .unwrap()
+                .status
+                .is_some_and(|status| status.allowed)
+            {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon("the access of the node", allowed).await;
+    }
+
+    /// What an agent brings, with the certificate of its name and the way to this control plane from a machine.
+    pub fn payload(&self, agent: &AgentFiles) -> Result<Payload> {
+        let port = self.plane.url().rsplit(':').next().context("an address without a port")?;
+        let identity = self.plane.node_identity(&agent.name)?;
+        let kubeconfig = self.plane.kubeconfig_via(&format!("https://10.0.2.2:{port}"), &identity)?;
+        let mut payload = Payload::default();
+        agent.add_to(&mut payload)?;
+        payload.secret("/etc/hatrack/kubeconfig", std::fs::read(kubeconfig)?)?;
+        Ok(payload)
+    }
+
+    pub fn nodes(&self) -> Api<ClusterNode> {
+        Api::all(self.admin.clone())
+    }
+
+    /// Waits until the ClusterNode is as wanted.
+    pub async fn node_until(&self, name: &str, what: &str, wanted: impl Fn(&ClusterNode) -> bool) -> ClusterNode {
+        soon(what, until(&self.nodes(), name, wanted)).await
+    }
+}
+
+/// Waits for something that has to happen.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(elapsed) => panic!("{what} did not happen within {PATIENCE:?}: {elapsed}"),
+    }
+}
+
+async fn until(api: &Api<ClusterNode>, name: &str, wanted: impl Fn(&ClusterNode) -> bool) -> ClusterNode {
+    let mut states = pin!(watcher::watch_object(api.clone(), name).default_backoff());
+    while let Some(state) = states.next().await {
+        if let Ok(Some(node)) = state
+            && wanted(&node)
+        {
+            return node;
+        }
+    }
+    panic!("the watch of {name} has ended");
+}
