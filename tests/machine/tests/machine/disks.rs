@@ -107,13 +107,16 @@ async fn is_as_wanted(machine: &Machine, layout: &str, partitions: &[Partition],
 
 /// Leaves nothing of a layout.
 async fn blank(machine: &Machine) {
-    machine
-        .run(
-            "umount -R /mnt/* 2>/dev/null; umount -R /mnt 2>/dev/null; \
-             for mapped in /dev/mapper/[!c]*; do [ ! -e $mapped ] || cryptsetup close $mapped || exit 1; done; \
-             for disk in /dev/disk/by-id/virtio-*-part* /dev/disk/by-id/virtio-{system,data-1,data-2}; do wipefs -aq $disk || exit 1; done; \
-             for disk in /dev/disk/by-id/virtio-{system,data-1,data-2}; do blockdev --rereadpt $disk || exit 1; done; udevadm settle",
-        )
-        .await
-        .unwrap();
+    const BLANK: &str = "
+        set -e
+        findmnt -rno TARGET | grep '^/mnt' | sort -r | xargs -r umount
+        for mapped in system data-1 data-2; do [ ! -e /dev/mapper/$mapped ] || cryptsetup close $mapped; done
+        udevadm settle
+        for disk in system data-1 data-2; do
+            for part in /dev/disk/by-id/virtio-$disk-part*; do [ ! -e $part ] || wipefs -aq $part; done
+            wipefs -aq /dev/disk/by-id/virtio-$disk
+            blockdev --rereadpt /dev/disk/by-id/virtio-$disk
+        done
+        udevadm settle";
+    machine.run(BLANK).await.unwrap();
 }
