@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
 use hatrack_api::ClusterNode;
 use hatrack_api::cluster_node::{Device, DeviceClass, attribute};
 use hatrack_machine::{AgentFiles, Gadget, Machine, Payload, Phones, text, twenty};
@@ -69,6 +68,14 @@ impl Box20 {
         self.phones.unplug(&self.machine, [port]).await.unwrap();
         self.until(&format!("{serial:?} is gone"), |node| shown(node).is_none()).await;
         [visible, known, start.elapsed()]
+    }
+
+    /// Plugs phones in together and out together, waiting for the object each time.
+    async fn all_in_and_out(&self, ports: &[usize]) {
+        self.phones.plug(&self.machine, ports.to_vec()).await.unwrap();
+        self.shows("all are shown", ports).await;
+        self.phones.unplug(&self.machine, ports.to_vec()).await.unwrap();
+        self.shows("none is left", &[]).await;
     }
 
     /// What the agent holds: open files, threads, and kB of memory that is its own.
@@ -188,41 +195,27 @@ async fn a_phone_that_comes_and_goes_two_hundred_times_costs_the_agent_nothing()
     for (what, times) in ["shown", "shown with adb's word", "gone"].iter().zip(&mut times) {
         report(&format!("from the port to the object, {what}: {}", times.text()));
     }
-    let own: Vec<_> = (0..20).filter(|port| is_alone(machine.phones.gadgets(), *port)).collect();
-    let all = join_all(own.iter().map(|port| machine.cycle(*port)));
-    all.await;
+    let all: Vec<_> = (0..20).collect();
+    machine.all_in_and_out(&all).await;
 
     let before = machine.held().await;
     let start = Instant::now();
-    // All phones at the same time, each in its own rhythm.
-    join_all(own.iter().map(|port| async {
-        for _ in 0..CYCLES.div_ceil(own.len()) {
-            machine.cycle(*port).await;
-        }
-    }))
-    .await;
-    report(&format!(
-        "{CYCLES} times in and out, {} phones at once, in {:.0} s",
-        own.len(),
-        start.elapsed().as_secs_f64()
-    ));
-    machine.shows("nothing is left", &[]).await;
+    for _ in 0..CYCLES / all.len() {
+        machine.all_in_and_out(&all).await;
+    }
+    report(&format!("{CYCLES} times in and out, {} at once, in {:.0} s", all.len(), start.elapsed().as_secs_f64()));
 
-    // Connections to the adb server end a moment later.
+    // Connections to the adb server and threads that wait for work end a moment later.
     let rests = async {
-        while machine.held().await[0] > before[0] {
+        loop {
+            let held = machine.held().await;
+            if held[0] <= before[0] && held[1] <= before[1] {
+                return held;
+            }
             sleep(Duration::from_millis(200)).await;
         }
     };
-    soon("the agent closes its files", rests).await;
-    let after = machine.held().await;
+    let after = soon("the agent lets go of files and threads", rests).await;
     report(&format!("open files, threads, kB of the agent: {before:?} before, {after:?} after"));
-    assert!(after[1] <= before[1], "threads are left: {before:?}, {after:?}");
     assert!(after[2] <= before[2] + SLACK, "memory is left: {before:?}, {after:?}");
-}
-
-/// Whether the device can be told from the others by its serial number.
-fn is_alone(gadgets: &[Gadget], port: usize) -> bool {
-    let serial = &gadgets[port].serial;
-    serial.is_some() && gadgets.iter().filter(|gadget| gadget.serial == *serial).count() == 1
 }
