@@ -132,8 +132,7 @@ in
         WatchdogSec = 60;
         Restart = "always";
         RestartSec = 5;
-        # Longer than the hats it has to stop.
-        TimeoutStopSec = stopTimeout + 15;
+        # The hats stay as they are when the agent stops: an update must not end them, and at a shutdown systemd stops their targets.
 
         User = "hatrack";
         Group = "hatrack";

@@ -25,6 +25,7 @@ use crate::serve::View;
 use crate::standing::Standing;
 use crate::state::{self, Kept, State, StateFile};
 use crate::supervisor;
+use crate::wear::{self, Wearer, Wearing};
 
 /// Exit status of an agent that ended while the ClusterNode of its name belonged to another machine.
 const ANOTHER_MACHINE: u8 = 3;
@@ -68,7 +69,7 @@ async fn until_asked_to_stop(config: Config) -> anyhow::Result<ExitCode> {
         }
     }
     tell(&[NotifyState::Stopping]);
-    tracing::info!("asked to stop: the ClusterNode and the Lease stay as they are");
+    tracing::info!("asked to stop: the ClusterNode, the Lease and the hats stay as they are");
     Ok(match view.standing() {
         Standing::Another { .. } => ExitCode::from(ANOTHER_MACHINE),
         _ => ExitCode::SUCCESS,
@@ -93,6 +94,7 @@ struct Wiring {
     publications: watch::Sender<Publication>,
     renewals: watch::Sender<Renewal>,
     kept: watch::Sender<Kept>,
+    wearing: watch::Sender<Wearing>,
 }
 
 impl Wiring {
@@ -112,6 +114,7 @@ impl Wiring {
             publications: watch::Sender::new(Publication::Waiting("the agent has just started".to_owned())),
             renewals: watch::Sender::default(),
             kept: watch::Sender::default(),
+            wearing: watch::Sender::default(),
         }
     }
 
@@ -124,6 +127,7 @@ impl Wiring {
         tasks.spawn(Follower::new(&self.config, self.own.clone(), Arc::clone(&self.server)).run());
         tasks.spawn(self.lease_keeper().run());
         tasks.spawn(self.publisher().run());
+        tasks.spawn(self.wearer().run());
         tasks.spawn(pages::serve(listener, Arc::clone(view)));
         tasks.spawn(supervisor::report(Arc::clone(view), self.observations.subscribe()));
     }
@@ -138,14 +142,28 @@ impl Wiring {
     }
 
     fn lease_keeper(&self) -> lease::Keeper {
-        let inputs = lease::Inputs { own: self.own.subscribe(), observations: self.observations.subscribe() };
+        let inputs = lease::Inputs {
+            own: self.own.subscribe(),
+            observations: self.observations.subscribe(),
+            wearing: self.wearing.subscribe(),
+        };
         lease::Keeper::new(
             &self.config,
             inputs,
+            self.own.clone(),
             Arc::clone(&self.server),
             Arc::clone(&self.clock),
             self.renewals.clone(),
         )
+    }
+
+    fn wearer(&self) -> Wearer {
+        let inputs = wear::Inputs {
+            own: self.own.subscribe(),
+            observations: self.observations.subscribe(),
+            renewals: self.renewals.subscribe(),
+        };
+        Wearer::new(&self.config, inputs, Arc::clone(&self.clock), self.wearing.clone())
     }
 
     fn publisher(&self) -> Publisher {
@@ -154,6 +172,7 @@ impl Wiring {
             server: Arc::clone(&self.server),
             own: self.own.clone(),
             observations: self.observations.subscribe(),
+            wearing: self.wearing.subscribe(),
             clock: Arc::clone(&self.clock),
             settled_by: Instant::now() + self.config.discovery.settle.get(),
             publications: self.publications.clone(),
@@ -167,6 +186,7 @@ impl Wiring {
             own: self.own.clone(),
             publications: self.publications.subscribe(),
             renewals: self.renewals.subscribe(),
+            wearing: self.wearing.subscribe(),
             lease_duration: self.config.lease.duration.get(),
             kept: self.kept.subscribe(),
             clock: Arc::clone(&self.clock),

@@ -117,6 +117,8 @@ pub struct Config {
     pub nvml: Nvml,
     /// The adb server.
     pub adb: Adb,
+    /// Hats.
+    pub wear: Wear,
 }
 
 impl Default for Config {
@@ -135,6 +137,7 @@ impl Default for Config {
             backoff: BackoffLimits::default(),
             nvml: Nvml::default(),
             adb: Adb::default(),
+            wear: Wear::default(),
         }
     }
 }
@@ -307,6 +310,43 @@ impl Default for Adb {
             deadline: Period::from_secs(5),
             phone_deadline: Period::from_secs(10),
             check: Period::from_secs(30),
+        }
+    }
+}
+
+/// Hats.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Wear {
+    /// Folder of the files that the services of wearers read. It is emptied by a reboot.
+    pub folder: PathBuf,
+    /// D-Bus address of the bus on which the service manager is.
+    pub bus: String,
+    /// How long the service manager may take to answer.
+    pub deadline: Period,
+    /// How often units are looked at when nothing is heard of them.
+    pub check: Period,
+    /// How long the units of one wearer alone may take to stop while others wear the hat.
+    pub patience: Period,
+    /// How long a hat is worn without a renewal of the Lease if the operator says nothing else.
+    pub grace: Period,
+    /// How long the operator may take to end or to renew a term while it is heard.
+    pub slack: Period,
+    /// How long the operator may take to move hats after it had given this node up.
+    pub fence_wait: Period,
+}
+
+impl Default for Wear {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("/run/hatrack/hats"),
+            bus: "unix:path=/run/dbus/system_bus_socket".to_owned(),
+            deadline: Period::from_secs(10),
+            check: Period::from_secs(30),
+            patience: Period::from_secs(30),
+            grace: Period::from_secs(300),
+            slack: Period::from_secs(5),
+            fence_wait: Period::from_secs(60),
         }
     }
 }

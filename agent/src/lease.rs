@@ -1,11 +1,11 @@
 //! Shows the node alive.
 //!
 //! * In: the newest version of the object ([`crate::own::Own`]) and the newest [`Observation`], which together say whether the Lease is
-//!   this machine's to renew. Nothing else: a status that is refused does not end a Lease.
+//!   this machine's to renew; what is worn ([`Wearing`]). Nothing else: a status that is refused does not end a Lease.
 //! * Out: the last renewal that was accepted ([`Renewal`]), on the boot-time clock.
 //!
 //! The Lease is renewed by PUT with its `resourceVersion`, so that a renewal that was overtaken is refused.
-//! `leaseTransitions` is the operator's and is taken over as it is.
+//! `leaseTransitions` is the operator's fence and is taken over as it is, once every hat that began under another number has ended.
 //!
 //! It is read for the first time while the machine is still being looked at. That opens the second connection to the API
 //! server (the watch keeps the first one), so that the registration of a new machine does not wait for a TLS handshake.
@@ -13,8 +13,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hatrack_api::SYSTEM_NAMESPACE;
 use hatrack_api::cluster_node::NodeLease;
+use hatrack_api::{ClusterNode, SYSTEM_NAMESPACE};
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::json;
@@ -28,8 +28,9 @@ use crate::clock::{Clock, since_boot};
 use crate::config::{self, Config};
 use crate::log::{Trouble, chain};
 use crate::observe::Observation;
-use crate::own::Seen;
+use crate::own::{Own, Seen, path};
 use crate::standing::Standing;
+use crate::wear::Wearing;
 
 /// What is known of the Lease.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +39,8 @@ pub struct Renewal {
     pub accepted: Option<Accepted>,
     /// Why the last attempt failed, if it did.
     pub failure: Option<String>,
+    /// The fence of the Lease that is to be renewed next. No hat that began under another one is worn when that is done.
+    pub meets: Option<i32>,
 }
 
 /// A renewal that the API server accepted.
@@ -55,6 +58,8 @@ pub struct Inputs {
     pub own: watch::Receiver<Seen>,
     /// The machine.
     pub observations: watch::Receiver<Option<Arc<Observation>>>,
+    /// What is worn.
+    pub wearing: watch::Receiver<Wearing>,
 }
 
 /// The Lease as it was last read or written.
@@ -67,6 +72,7 @@ enum Known {
 /// Renews the Lease.
 pub struct Keeper {
     inputs: Inputs,
+    own: Own,
     server: Arc<ApiServer>,
     clock: Arc<Clock>,
     renewals: watch::Sender<Renewal>,
@@ -82,12 +88,14 @@ impl Keeper {
     pub fn new(
         config: &Config,
         inputs: Inputs,
+        own: Own,
         server: Arc<ApiServer>,
         clock: Arc<Clock>,
         renewals: watch::Sender<Renewal>,
     ) -> Self {
         Self {
             inputs,
+            own,
             server,
             clock,
             renewals,
@@ -105,10 +113,9 @@ impl Keeper {
         loop {
             let holder = holder(&mut self.inputs).await;
             let due = Instant::now() + self.timing.period.get();
-            let sent = since_boot();
             match self.renew(&holder).await {
-                Ok(transitions) => {
-                    self.accepted(Accepted { sent, transitions });
+                Ok(accepted) => {
+                    self.accepted(accepted);
                     sleep_until(due).await;
                 }
                 Err(failure) => {
@@ -132,11 +139,13 @@ impl Keeper {
         }
     }
 
-    /// Renews the Lease, or makes it, and returns the operator's fence.
-    async fn renew(&mut self, holder: &str) -> Result<i32, Failure> {
+    /// Renews the Lease, or makes it.
+    async fn renew(&mut self, holder: &str) -> Result<Accepted, Failure> {
         if let Known::Unread = self.known {
             self.known = read(&self.server, &self.path()).await?;
         }
+        self.pass_fence().await?;
+        let sent = since_boot();
         let written: NodeLease = match &self.known {
             Known::Present(lease) => {
                 let lease = json!(self.renewed(lease, holder));
@@ -144,9 +153,31 @@ impl Keeper {
             }
             Known::Absent | Known::Unread => self.server.write(Write::Apply, &self.path(), &self.fresh(holder)).await?,
         };
-        let transitions = written.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default();
+        let transitions = fence(&written);
         self.known = Known::Present(Box::new(without_managers(written)));
-        Ok(transitions)
+        Ok(Accepted { sent, transitions })
+    }
+
+    /// Waits until no hat is worn that began under another fence. The object is read behind a new one, so that what the operator
+    /// has taken off meanwhile is not put on again.
+    async fn pass_fence(&mut self) -> Result<(), Failure> {
+        let number = if let Known::Present(lease) = &self.known { fence(lease) } else { 0 };
+        let before = self.renewals.borrow().accepted;
+        self.renewals.send_if_modified(|renewal| renewal.meets.replace(number) != Some(number));
+        if before.is_some_and(|before| before.transitions != number) {
+            tracing::warn!(transitions = number, "the operator had given this node up meanwhile");
+            let node: ClusterNode = self.server.get(&path(&self.name)).await?;
+            self.own.offer(node);
+        }
+        let is_passed = |wearing: &Wearing| wearing.admits == Some(number);
+        if !is_passed(&self.inputs.wearing.borrow()) {
+            let why = "hats from before the operator gave this node up are still being stopped".to_owned();
+            self.renewals.send_modify(|renewal| renewal.failure = Some(why));
+        }
+        match self.inputs.wearing.wait_for(is_passed).await {
+            Ok(_) => Ok(()),
+            Err(_) => std::future::pending().await,
+        }
     }
 
     fn renewed(&self, lease: &NodeLease, holder: &str) -> NodeLease {
@@ -183,11 +214,8 @@ impl Keeper {
     fn accepted(&mut self, accepted: Accepted) {
         self.backoff.reset();
         self.trouble.log_end("the Lease is renewed again");
-        let before = self.renewals.borrow().accepted;
-        if before.is_some_and(|before| before.transitions != accepted.transitions) {
-            tracing::warn!(transitions = accepted.transitions, "the operator had given this node up meanwhile");
-        }
-        self.renewals.send_replace(Renewal { accepted: Some(accepted), failure: None });
+        let meets = Some(accepted.transitions);
+        self.renewals.send_replace(Renewal { accepted: Some(accepted), failure: None, meets });
     }
 
     /// What is known of the Lease may be what was wrong: it is read anew.
@@ -203,7 +231,7 @@ impl Keeper {
 
 /// Waits until the object is this machine's, and returns its hardware id.
 async fn holder(inputs: &mut Inputs) -> String {
-    let Inputs { own, observations } = inputs;
+    let Inputs { own, observations, .. } = inputs;
     loop {
         let ours = observations.borrow_and_update().as_ref().and_then(|seen| seen.inventory().hardware_id.clone());
         let standing = Standing::of(&own.borrow_and_update(), ours.as_deref());
@@ -224,6 +252,11 @@ async fn read(server: &ApiServer, path: &str) -> Result<Known, Failure> {
         Err(Failure::NotFound { kind, .. }) if kind != "namespaces" => Ok(Known::Absent),
         Err(failure) => Err(failure),
     }
+}
+
+/// The operator's fence.
+fn fence(lease: &NodeLease) -> i32 {
+    lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or_default()
 }
 
 /// A PUT without them leaves them to the API server.

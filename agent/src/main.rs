@@ -5,7 +5,8 @@
 //!                           ▲                    ├──> lease ────> Lease
 //!             state file ───┘                    ├──> state ────> state file
 //!                                                └──> serve ────> /metrics /healthz /readyz
-//!   ClusterNode ─> own (list, watch) ──newest version──> publish, lease, observe, serve
+//!   ClusterNode ─> own (list, watch) ──newest version──> publish, lease, observe, serve, wear
+//!   wear (systemd) ──what is worn──> publish, lease, serve
 //! ```
 //!
 //! Each box is a task on one thread. Its input is a channel that holds the newest value and no history, and so is its output:
@@ -14,9 +15,10 @@
 //! |---|---|---|
 //! | [`observe`] | hotplug, NVML's and adb's views, SIGHUP, the state file once | newest `Observation`, `Activity` |
 //! | [`own`] | list and watch of one object; answers to writes | newest version of the object |
-//! | [`publish`] | newest `Observation`, newest version | writes to the object; `Publication` |
-//! | [`lease`] | newest `Observation`, newest version | writes to the Lease; `Renewal` |
+//! | [`publish`] | newest `Observation`, newest version, newest `Wearing` | writes to the object; `Publication` |
+//! | [`lease`] | newest `Observation`, newest version, newest `Wearing` | writes to the Lease; `Renewal` |
 //! | [`state`] | newest `Observation` | the state file; `Kept` |
+//! | [`wear`] | newest `Observation`, newest version, newest `Renewal`, systemd's signals | files and targets of hats; `Wearing` |
 //! | [`serve`] | all outputs | HTTP |
 //! | [`supervisor`] | all outputs | sd_notify |
 //!
@@ -44,6 +46,7 @@ mod serve;
 mod standing;
 mod state;
 mod supervisor;
+mod wear;
 
 use std::io::Write;
 use std::process::ExitCode;

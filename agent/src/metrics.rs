@@ -5,7 +5,7 @@ mod host;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use hatrack_api::cluster_node::{DeviceClass, HealthState};
+use hatrack_api::cluster_node::{DeviceClass, HealthState, WornState};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -62,6 +62,11 @@ struct DeviceLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HatLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabel {
     version: &'static str,
 }
@@ -77,6 +82,7 @@ pub struct Metrics {
     /// The machine itself.
     pub host: Host,
     devices: Family<DeviceLabels, Gauge>,
+    hats: Family<HatLabel, Gauge>,
     registered: Gauge,
     lease_age: Seconds,
     clock_skew: Seconds,
@@ -88,6 +94,8 @@ pub struct Metrics {
 pub struct Values {
     /// Devices by class and state.
     pub devices: Vec<(DeviceClass, HealthState)>,
+    /// Hats by what was done with them.
+    pub hats: Vec<WornState>,
     /// Whether the object shows the newest observation.
     pub registered: bool,
     /// Time since the last accepted renewal of the Lease was sent, in seconds; NaN before the first.
@@ -112,6 +120,7 @@ impl Metrics {
         let length = metrics.looks.length.clone();
         registry.register_with_unit("look", "How long the last look took", Unit::Seconds, length);
         registry.register("devices", "Devices by class and state", metrics.devices.clone());
+        registry.register("hats", "Hats by what was done with them", metrics.hats.clone());
         registry.register(
             "registered",
             "Whether the ClusterNode shows the newest state of this machine",
@@ -142,6 +151,10 @@ impl Metrics {
         for (class, state) in &values.devices {
             let labels = DeviceLabels { class: class.as_str(), state: state.as_str() };
             self.devices.get_or_create(&labels).inc();
+        }
+        self.hats.clear();
+        for state in &values.hats {
+            self.hats.get_or_create(&HatLabel { state: state.as_str() }).inc();
         }
         self.registered.set(i64::from(values.registered));
         self.lease_age.set(values.lease_age);

@@ -1,6 +1,6 @@
 //! Tells the cluster what the machine has.
 //!
-//! * In: the newest [`Observation`], the newest version of the object ([`Own`]).
+//! * In: the newest [`Observation`], the newest version of the object ([`Own`]), what is worn ([`Wearing`]).
 //! * Out: what became of it ([`Publication`]); answers to writes go back into [`Own`].
 //!
 //! Registration is level-triggered: at each change of either input, [`step::next`] says what is to be written, if anything.
@@ -26,6 +26,7 @@ use crate::log::{Trouble, chain};
 use crate::observe::Observation;
 use crate::own::{Own, Seen, path};
 use crate::standing::Standing;
+use crate::wear::Wearing;
 
 /// What became of the newest observation.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Publisher {
     pub own: Own,
     /// What is to be written.
     pub observations: watch::Receiver<Option<Arc<Observation>>>,
+    /// What is worn.
+    pub wearing: watch::Receiver<Wearing>,
     /// The time.
     pub clock: Arc<Clock>,
     /// Until when an answer that is awaited holds the first write back.
@@ -72,6 +75,7 @@ impl Publisher {
         loop {
             self.observations.mark_unchanged();
             seen.mark_unchanged();
+            self.wearing.mark_unchanged();
             match self.turn(&mut sent).await {
                 Ok(Some(())) => {
                     backoff.reset();
@@ -140,6 +144,7 @@ impl Publisher {
             observation: &observation,
             standing,
             node: if let Seen::Present(node) = &seen { Some(node) } else { None },
+            worn: self.wearing.borrow().worn.clone(),
             now: self.clock.now(),
             settled: Instant::now() >= self.settled_by,
         };
@@ -159,6 +164,7 @@ impl Publisher {
             tokio::select! {
                 result = self.observations.changed() => if result.is_err() { std::future::pending().await },
                 result = seen.changed() => if result.is_err() { std::future::pending().await },
+                result = self.wearing.changed() => if result.is_err() { std::future::pending().await },
             }
         };
         _ = timeout(limit, either).await;

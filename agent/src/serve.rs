@@ -21,6 +21,7 @@ use crate::own::Own;
 use crate::publish::Publication;
 use crate::standing::Standing;
 use crate::state::Kept;
+use crate::wear::Wearing;
 
 /// A look takes milliseconds. One that takes longer than this hangs in a driver.
 const LOOK_HANGS: Duration = Duration::from_mins(1);
@@ -37,6 +38,8 @@ pub struct View {
     pub publications: watch::Receiver<Publication>,
     /// What is known of the Lease.
     pub renewals: watch::Receiver<Renewal>,
+    /// What is worn.
+    pub wearing: watch::Receiver<Wearing>,
     /// How long a Lease lasts.
     pub lease_duration: Duration,
     /// Whether the newest state is on disk.
@@ -66,6 +69,7 @@ impl View {
         let devices = observation.as_ref().map(|observation| observation.inventory().devices.as_slice());
         Values {
             devices: devices.unwrap_or_default().iter().map(|device| (device.class, device.health.state)).collect(),
+            hats: self.wearing.borrow().worn.iter().flatten().map(|hat| hat.state).collect(),
             registered: matches!(&*self.publications.borrow(), Publication::Shown),
             lease_age: self.lease_age().map_or(f64::NAN, |age| age.as_secs_f64()),
             clock_skew: self.clock.skew().map_or(f64::NAN, |skew| skew.as_secs_f64()),

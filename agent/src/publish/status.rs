@@ -1,7 +1,7 @@
 //! The part of the status that is the agent's.
 
 use hatrack_api::ClusterNodeStatus;
-use hatrack_api::cluster_node::{ClusterNode, ClusterNodeSpec, Summary, condition as kind};
+use hatrack_api::cluster_node::{ClusterNode, ClusterNodeSpec, Summary, WornHat, condition as kind};
 use hatrack_discover::condition::{self, Declared};
 use hatrack_discover::inventory::Inventory;
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ pub fn desired(
     name: &str,
     inventory: &Inventory,
     node: &ClusterNode,
+    worn: &[WornHat],
     declared: Declared,
     now: Timestamp,
 ) -> ClusterNodeStatus {
@@ -26,7 +27,7 @@ pub fn desired(
         storage: Some(inventory.storage.clone()),
         interfaces: Some(inventory.interfaces.clone()),
         hats: None,
-        worn: None,
+        worn: (!worn.is_empty()).then(|| worn.to_vec()),
         summary: Some(inventory.summary()),
         conditions: Some(condition::timed(verdicts, before, generation, &Time(in_seconds(now)))),
         observed_generation: generation,
@@ -44,7 +45,7 @@ pub fn ours(status: &ClusterNodeStatus) -> ClusterNodeStatus {
         |condition: &&Condition| [kind::DEVICES_HEALTHY, kind::AS_EXPECTED].contains(&condition.type_.as_str());
     let conditions = status.conditions.iter().flatten().filter(is_ours).cloned().collect();
     let summary = status.summary.clone().map(|summary| Summary { hats: None, ..summary });
-    ClusterNodeStatus { hats: None, worn: None, summary, conditions: Some(conditions), ..status.clone() }
+    ClusterNodeStatus { hats: None, summary, conditions: Some(conditions), ..status.clone() }
 }
 
 /// Whether two say the same. An empty list is an absent one, and the order of conditions says nothing.
@@ -59,6 +60,7 @@ fn normal(mut status: ClusterNodeStatus) -> ClusterNodeStatus {
     status.devices = unless_empty(status.devices);
     status.storage = unless_empty(status.storage);
     status.interfaces = unless_empty(status.interfaces);
+    status.worn = unless_empty(status.worn);
     status.conditions = unless_empty(status.conditions);
     if let Some(conditions) = &mut status.conditions {
         conditions.sort_by(|a, b| a.type_.cmp(&b.type_));

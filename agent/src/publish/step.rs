@@ -1,6 +1,6 @@
 //! What is to be written next: a function of what is known.
 
-use hatrack_api::cluster_node::Class;
+use hatrack_api::cluster_node::{Class, WornHat};
 use hatrack_api::{CLASS_LABEL, ClusterNode, ClusterNodeStatus, GROUP, VERSION};
 use hatrack_discover::condition::Declared;
 use jiff::Timestamp;
@@ -22,6 +22,8 @@ pub struct Situation<'a> {
     pub standing: Standing,
     /// The object, if there is one.
     pub node: Option<&'a ClusterNode>,
+    /// What is worn; absent while nobody knows.
+    pub worn: Option<Vec<WornHat>>,
     /// The time.
     pub now: Timestamp,
     /// Whether the time in which awaited answers hold a write back is over.
@@ -70,9 +72,12 @@ fn status_step(situation: &Situation, node: &ClusterNode, class: Class) -> Step 
     if is_shown && !situation.settled && !observation.awaited.is_empty() {
         return Step::Wait(format!("waiting for {} to answer", observation.awaited.join(" and ")));
     }
+    let Some(worn) = &situation.worn else {
+        return Step::Wait("the hats have not been looked at yet".to_owned());
+    };
     let declared = Declared { class, profile: situation.config.profile };
     let name = &situation.config.name;
-    let desired = status::desired(name, observation.inventory(), node, declared, situation.now);
+    let desired = status::desired(name, observation.inventory(), node, worn, declared, situation.now);
     let shown = node.status.as_ref().map(status::ours).unwrap_or_default();
     if status::same(&desired, &shown) {
         return Step::Rest;
@@ -129,7 +134,7 @@ mod tests {
     fn step(observation: &Observation, standing: Standing, node: Option<&ClusterNode>, settled: bool) -> Step {
         let config = Config { name: "a".to_owned(), class: Some(Class::Worker), ..Config::default() };
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        next(&Situation { config: &config, observation, standing, node, now, settled })
+        next(&Situation { config: &config, observation, standing, node, worn: Some(Vec::new()), now, settled })
     }
 
     #[test]

@@ -8,11 +8,13 @@ mod clock;
 mod cluster;
 mod identity;
 mod lease;
+mod manager;
 mod outages;
 mod process;
 mod program;
 mod refusals;
 mod registration;
 mod state_file;
+mod wearing;
 
 use hatrack_testbed::soon;

@@ -1,0 +1,149 @@
+//! The service manager, over D-Bus (org.freedesktop.systemd1(5)).
+//!
+//! A connection is open only while there is something to wear or to stop: a machine without hats pays nothing for it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use zbus::message::Type;
+use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue};
+use zbus::{Connection, MatchRule, Message, MessageStream, connection};
+
+use super::seat::Seat;
+use super::step::{Unit, Units};
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// Units that stop with a unit, or that it starts on its own.
+const BELONGING: [&str; 4] = ["ConsistsOf", "BoundBy", "RequiredBy", "Triggers"];
+
+/// Units that a target pulls in.
+const PULLED_IN: [&str; 3] = ["Wants", "Requires", "BindsTo"];
+
+/// A hat with more units is not looked at further.
+const MOST_UNITS: usize = 256;
+
+/// What the bus may hold for us.
+const QUEUE: usize = 64;
+
+/// A row of `ListUnitsByNames`.
+type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// An open connection.
+pub struct Systemd {
+    connection: Connection,
+    news: mpsc::Receiver<()>,
+    listener: JoinHandle<()>,
+}
+
+impl Systemd {
+    /// Connects to the bus of this address, and asks for news of units.
+    pub async fn connect(bus: &str, deadline: Duration) -> zbus::Result<Self> {
+        let connection = connection::Builder::address(bus).method_timeout(deadline).build().await?;
+        let rule = MatchRule::builder().msg_type(Type::Signal).sender(SERVICE).path_namespace(PATH).build()?;
+        let mut signals = MessageStream::for_match_rule(rule, &connection, NonZeroUsize::new(QUEUE)).await?;
+        let (tell, news) = mpsc::channel(1);
+        let listener = tokio::spawn(async move {
+            while signals.next().await.is_some() {
+                // One that is waiting tells of this one, too.
+                _ = tell.try_send(());
+            }
+        });
+        let systemd = Self { connection, news, listener };
+        systemd.manager("Subscribe", &()).await?;
+        Ok(systemd)
+    }
+
+    /// Waits until something happens to a unit, or the bus has gone.
+    pub async fn news(&mut self) -> Option<()> {
+        self.news.recv().await
+    }
+
+    /// Names of the hats whose targets are not at rest.
+    pub async fn hats(&self) -> zbus::Result<Vec<String>> {
+        let (states, patterns): ([&str; 0], _) = ([], ["hat@*.target"]);
+        let rows: Vec<Row> =
+            self.manager("ListUnitsByPatterns", &(&states[..], &patterns[..])).await?.body().deserialize()?;
+        let active = rows.into_iter().map(unit).filter(|unit| !unit.is_at_rest());
+        Ok(active
+            .filter_map(|unit| Some(unit.name.strip_prefix("hat@")?.strip_suffix(".target")?.to_owned()))
+            .collect())
+    }
+
+    /// What the units of a hat do.
+    pub async fn units(&self, hat: &str) -> zbus::Result<Units> {
+        let target = Seat::target(hat);
+        let mut names = BTreeSet::from([target.clone()]);
+        let mut unseen = vec![target.clone()];
+        while let Some(name) = unseen.pop() {
+            let belonging = self.related(&name, &BELONGING).await?;
+            let pulled_in = if name == target { self.related(&name, &PULLED_IN).await? } else { Vec::new() };
+            let pulled_in =
+                pulled_in.into_iter().filter(|name| !name.ends_with(".target") && !name.ends_with(".slice"));
+            for name in belonging.into_iter().chain(pulled_in) {
+                if names.len() < MOST_UNITS && names.insert(name.clone()) {
+                    unseen.push(name);
+                }
+            }
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let rows: Vec<Row> = self.manager("ListUnitsByNames", &(names,)).await?.body().deserialize()?;
+        let (targets, members): (Vec<Unit>, Vec<Unit>) =
+            rows.into_iter().map(unit).partition(|unit| unit.name == target);
+        let at_rest = || Unit { name: target.clone(), state: "inactive".to_owned(), has_job: false };
+        Ok(Units { target: targets.into_iter().next().unwrap_or_else(at_rest), members })
+    }
+
+    /// Starts the target of a hat.
+    pub async fn start(&self, hat: &str) -> zbus::Result<()> {
+        self.manager("StartUnit", &(Seat::target(hat), "replace")).await.map(drop)
+    }
+
+    /// Stops it, and with it what is part of it.
+    pub async fn stop(&self, hat: &str) -> zbus::Result<()> {
+        self.manager("StopUnit", &(Seat::target(hat), "replace")).await.map(drop)
+    }
+
+    async fn related(&self, unit: &str, properties: &[&str]) -> zbus::Result<Vec<String>> {
+        let path: OwnedObjectPath = self.manager("LoadUnit", &(unit,)).await?.body().deserialize()?;
+        let answer = self.call(path.as_str(), PROPERTIES, "GetAll", &(UNIT,)).await?;
+        let body = answer.body();
+        let mut all: HashMap<String, OwnedValue> = body.deserialize()?;
+        let lists = properties.iter().filter_map(|name| Vec::<String>::try_from(all.remove(*name)?).ok());
+        Ok(lists.flatten().collect())
+    }
+
+    async fn manager(&self, method: &str, body: &(impl Serialize + DynamicType)) -> zbus::Result<Message> {
+        self.call(PATH, MANAGER, method, body).await
+    }
+
+    async fn call(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &(impl Serialize + DynamicType),
+    ) -> zbus::Result<Message> {
+        self.connection.call_method(Some(SERVICE), path, Some(interface), method, body).await
+    }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+fn unit(row: Row) -> Unit {
+    let (name, _, _, state, _, _, _, job, ..) = row;
+    Unit { name, state, has_job: job != 0 }
+}

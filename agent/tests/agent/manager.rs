@@ -1,0 +1,100 @@
+//! A real service manager with a bus, shared by the tests of this process (`manager.sh`).
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+use tokio::time::sleep;
+
+use crate::soon;
+
+/// What starts it.
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agent/manager.sh");
+
+/// As `modules/agent.nix` makes it.
+const TARGET: &str = "[Unit]\nDescription=Hat %i\n";
+
+pub struct Manager {
+    folder: PathBuf,
+    /// Its standard input ends with this process, and with that the manager.
+    _keeper: Child,
+}
+
+impl Manager {
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Manager> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    async fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("hatrack-manager").tempdir().unwrap().keep();
+        fs::create_dir_all(folder.join("config/systemd/user")).unwrap();
+        fs::create_dir(folder.join("run")).unwrap();
+        fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
+        let mut shell = Command::new("sh");
+        let keeper = shell.arg(SCRIPT).arg(&folder).stdin(Stdio::piped()).spawn().unwrap();
+        let manager = Self { folder, _keeper: keeper };
+        manager.unit("hat@.target", TARGET);
+        let answers = async {
+            while !manager.command(&["show", "--property=Version"]).output().unwrap().status.success() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        soon("the service manager", answers).await;
+        manager
+    }
+
+    /// The address of its bus.
+    pub fn bus(&self) -> String {
+        format!("unix:path={}", self.folder.join("run/bus").display())
+    }
+
+    fn units(&self) -> PathBuf {
+        self.folder.join("config/systemd/user")
+    }
+
+    /// Writes a unit file.
+    pub fn unit(&self, name: &str, text: &str) {
+        fs::write(self.units().join(name), text).unwrap();
+    }
+
+    /// Makes a unit wanted by the target of a hat, as `systemctl enable` does, and makes all units known.
+    pub fn enable(&self, hat: &str, unit: &str) {
+        let wants = self.units().join(format!("hat@{hat}.target.wants"));
+        fs::create_dir_all(&wants).unwrap();
+        symlink(self.units().join(unit), wants.join(unit)).unwrap();
+        self.run(&["daemon-reload"]);
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("systemctl");
+        command.arg("--user").args(arguments).env("XDG_RUNTIME_DIR", self.folder.join("run"));
+        command.env("DBUS_SESSION_BUS_ADDRESS", self.bus());
+        command
+    }
+
+    /// Runs systemctl.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(output.status.success(), "{arguments:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
+        text
+    }
+
+    pub fn property(&self, unit: &str, property: &str) -> String {
+        self.run(&["show", "--value", &format!("--property={property}"), unit])
+    }
+
+    /// Waits until a unit is in a state.
+    pub async fn until(&self, unit: &str, state: &str) {
+        let polled = async {
+            while self.property(unit, "ActiveState") != state {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(&format!("{unit} {state}"), polled).await;
+    }
+}

@@ -1,0 +1,303 @@
+//! Hats, worn by units of a real service manager.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hatrack_api::ClusterNode;
+use hatrack_api::cluster_node::{WornHat, WornState};
+use hatrack_testbed::unique;
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::cluster::Bench;
+use crate::manager::Manager;
+use crate::program::Setup;
+use crate::soon;
+
+const MACHINE: &str = "server-8gpu";
+const WEARER: &str = "spiffe://cluster.local/ns/lab/sa/worker";
+
+/// A hat with one service, on one machine.
+struct Dressing {
+    bench: Bench,
+    manager: &'static Manager,
+    hat: String,
+}
+
+impl Dressing {
+    /// `service` is what stands in the section [Service] beside the environment.
+    async fn new(service: &str) -> Self {
+        let dressing = Self { bench: Bench::new(MACHINE).await, manager: Manager::shared().await, hat: unique("hat") };
+        let unit = format!(
+            "[Unit]\nPartOf=hat@{hat}.target\n[Service]\nEnvironmentFile={folder}/{hat}/*.env\nTimeoutStopSec=60\n{service}\n",
+            hat = dressing.hat,
+            folder = dressing.folder().display(),
+        );
+        dressing.manager.unit(&dressing.service(), &unit);
+        dressing.manager.enable(&dressing.hat, &dressing.service());
+        dressing
+    }
+
+    async fn sleeping() -> Self {
+        Self::new("ExecStart=/bin/sleep 1000").await
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.bench.setup().folder.join("hats")
+    }
+
+    fn service(&self) -> String {
+        format!("{}-work.service", self.hat)
+    }
+
+    fn target(&self) -> String {
+        format!("hat@{}.target", self.hat)
+    }
+
+    fn setup(&self, mut setup: Setup) -> Setup {
+        fs::create_dir_all(self.folder()).unwrap();
+        setup.tables += &format!(
+            "[wear]\nfolder = \"{}\"\nbus = \"{}\"\nfence-wait = \"200ms\"\nslack = \"200ms\"\n",
+            self.folder().display(),
+            self.manager.bus()
+        );
+        setup
+    }
+
+    fn entry(&self, binding: &str) -> Value {
+        json!({"binding": binding, "name": self.hat, "wearer": WEARER, "phase": "Active"})
+    }
+
+    /// Does what the operator does.
+    async fn assign(&self, hats: &[Value]) {
+        let patch = Patch::Merge(json!({"status": {"hats": hats}}));
+        let nodes = self.bench.nodes_as_operator().await;
+        nodes.patch_status(&self.bench.name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn worn(&self, binding: &str, state: WornState) -> WornHat {
+        let found = |node: &ClusterNode| worn(node, binding).filter(|worn| worn.state == state);
+        let node = self.bench.node_until(&format!("{binding} {state:?}"), |node| found(node).is_some()).await;
+        found(&node).unwrap()
+    }
+
+    fn pid(&self) -> String {
+        self.manager.property(&self.service(), "MainPID")
+    }
+}
+
+impl Drop for Dressing {
+    fn drop(&mut self) {
+        self.manager.run(&["stop", "--no-block", &self.target()]);
+    }
+}
+
+fn worn(node: &ClusterNode, binding: &str) -> Option<WornHat> {
+    node.status.as_ref()?.worn.as_ref()?.iter().find(|worn| worn.binding == binding).cloned()
+}
+
+async fn until(what: &str, wanted: impl Fn() -> bool) {
+    let polled = async {
+        while !wanted() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(what, polled).await;
+}
+
+#[tokio::test]
+async fn a_service_sees_what_it_has_and_its_end_is_told_when_it_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (seen, gate) = (folder.path().join("environment"), folder.path().join("gate"));
+    let dressing = Dressing::new(&format!(
+        "ExecStart=/bin/sh -c 'env > {seen}.new && mv {seen}.new {seen}; exec sleep 1000'\n\
+         ExecStop=/bin/sh -c 'while [ ! -e {gate} ]; do sleep 0.02; done'",
+        seen = seen.display(),
+        gate = gate.display()
+    ))
+    .await;
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    let device = dressing.bench.node().await.status.unwrap().devices.unwrap()[0].clone();
+    let mut entry = dressing.entry("binding-1");
+    entry["devices"] = json!([device.name]);
+    dressing.assign(&[entry.clone()]).await;
+    dressing.worn("binding-1", WornState::Running).await;
+    until("the environment", || seen.exists()).await;
+    let environment = fs::read_to_string(&seen).unwrap();
+    let uuid = device.attributes["uuid"].to_string();
+    for line in [
+        format!("HATRACK_HAT={}", dressing.hat),
+        "HATRACK_BINDING=binding-1".to_owned(),
+        format!("HATRACK_WEARER={WEARER}"),
+        "HATRACK_FENCING_TOKEN=0".to_owned(),
+        format!("HATRACK_DEVICES={}", device.name),
+        format!("NVIDIA_VISIBLE_DEVICES={uuid}"),
+        format!("HATRACK_DEVICE_NODES={}", device.nodes.join(" ")),
+    ] {
+        assert!(environment.lines().any(|found| found == line), "no `{line}` in:\n{environment}");
+    }
+    assert!((agent.metric("hatrack_agent_hats{state=\"Running\"}").await - 1.0).abs() < f64::EPSILON);
+    let file = dressing.folder().join(&dressing.hat).join("binding-1.json");
+    let document: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(document["devices"][0]["name"], json!(device.name));
+    entry["phase"] = json!("Released");
+    dressing.assign(&[entry]).await;
+    let stopping = |node: &ClusterNode| {
+        worn(node, "binding-1")
+            .is_some_and(|worn| worn.state == WornState::Stopping && worn.message.contains(&dressing.service()))
+    };
+    dressing.bench.node_until("what is waited for", stopping).await;
+    assert!(file.exists(), "a service that stops can still read it");
+    fs::write(&gate, "").unwrap();
+    dressing.worn("binding-1", WornState::Stopped).await;
+    assert_eq!(dressing.manager.property(&dressing.service(), "ActiveState"), "inactive");
+    until("the end of its files", || !file.exists()).await;
+    dressing.assign(&[]).await;
+    dressing.bench.node_until("nothing", |node| worn(node, "binding-1").is_none()).await;
+}
+
+#[tokio::test]
+async fn a_hat_without_a_term_ends_without_the_api_and_begins_anew_with_it() {
+    let dressing = Dressing::sleeping().await;
+    let proxy = dressing.bench.proxy();
+    let agent = dressing.setup(dressing.bench.through(&proxy)).start();
+    agent.ready().await;
+    let mut entry = dressing.entry("b");
+    entry["graceSeconds"] = json!(3);
+    dressing.assign(&[entry]).await;
+    dressing.worn("b", WornState::Running).await;
+    proxy.cut().await;
+    dressing.manager.until(&dressing.service(), "inactive").await;
+    proxy.restore().unwrap();
+    dressing.manager.until(&dressing.service(), "active").await;
+    dressing.worn("b", WornState::Running).await;
+}
+
+#[tokio::test]
+async fn a_term_ends_without_the_api() {
+    let dressing = Dressing::sleeping().await;
+    let proxy = dressing.bench.proxy();
+    let agent = dressing.setup(dressing.bench.through(&proxy)).start();
+    agent.ready().await;
+    let mut entry = dressing.entry("b");
+    entry["expiresAt"] = json!(Timestamp::now().checked_add(SignedDuration::from_secs(12)).unwrap().to_string());
+    dressing.assign(&[entry]).await;
+    dressing.manager.until(&dressing.service(), "active").await;
+    proxy.cut().await;
+    dressing.manager.until(&dressing.service(), "inactive").await;
+    proxy.restore().unwrap();
+    let ended = dressing.worn("b", WornState::Failed).await;
+    assert!(ended.message.contains("its term is over"), "the operator alone ends it for good: {ended:?}");
+}
+
+#[tokio::test]
+async fn a_fence_ends_every_hat_before_the_lease_is_renewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    let stop = format!("ExecStop=/bin/sh -c 'while [ ! -e {} ]; do sleep 0.02; done'", gate.display());
+    let dressing = Dressing::new(&format!("ExecStart=/bin/sleep 1000\n{stop}")).await;
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    dressing.worn("b", WornState::Running).await;
+    let fence = Patch::Merge(json!({"spec": {"leaseTransitions": 3}}));
+    let fenced = dressing.bench.leases().patch(&dressing.bench.name, &PatchParams::default(), &fence).await.unwrap();
+    dressing.manager.until(&dressing.service(), "deactivating").await;
+    agent.not_ready("the Lease is not renewed").await;
+    let still = dressing.bench.leases().get(&dressing.bench.name).await.unwrap();
+    assert_eq!(still.spec, fenced.spec, "no renewal while a hat runs that the operator gave away");
+    fs::write(&gate, "").unwrap();
+    dressing.bench.lease_until("a renewal", |lease| lease.spec != fenced.spec).await;
+    // The operator has left the hat here: it begins anew, with the new token.
+    dressing.worn("b", WornState::Running).await;
+    let file = dressing.folder().join(&dressing.hat).join("b.env");
+    assert!(fs::read_to_string(file).unwrap().contains("HATRACK_FENCING_TOKEN=\"3\""));
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_or_stopped_leaves_its_hats_and_finds_them() {
+    let dressing = Dressing::sleeping().await;
+    let setup = dressing.setup(dressing.bench.direct());
+    let agent = setup.start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    dressing.manager.until(&dressing.target(), "active").await;
+    agent.signal(Signal::SIGKILL);
+    agent.end().await;
+    let pid = dressing.pid();
+    let agent = setup.start();
+    agent.ready().await;
+    dressing.worn("b", WornState::Running).await;
+    assert!(agent.stop().await.success());
+    let agent = setup.start();
+    agent.ready().await;
+    assert_eq!(agent.count("a hat is put on"), 0);
+    assert_eq!(dressing.pid(), pid, "the service goes on");
+    // What was taken off meanwhile is stopped by the next agent.
+    assert!(agent.stop().await.success());
+    dressing.assign(&[]).await;
+    let agent = setup.start();
+    dressing.manager.until(&dressing.service(), "inactive").await;
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn wearers_of_one_hat_do_not_collide() {
+    let dressing = Dressing::sleeping().await;
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("a"), dressing.entry("b")]).await;
+    dressing.worn("a", WornState::Running).await;
+    dressing.worn("b", WornState::Running).await;
+    let pid = dressing.pid();
+    let mut ended = dressing.entry("a");
+    ended["phase"] = json!("Revoked");
+    dressing.assign(&[ended, dressing.entry("b")]).await;
+    dressing.worn("a", WornState::Stopped).await;
+    let folder = dressing.folder().join(&dressing.hat);
+    until("the end of its files", || !folder.join("a.env").exists()).await;
+    dressing.worn("b", WornState::Running).await;
+    dressing.manager.until(&dressing.service(), "active").await;
+    assert!(folder.join("b.env").exists());
+    assert_ne!(dressing.pid(), pid, "nobody could tell whose devices the shared service used");
+}
+
+#[tokio::test]
+async fn what_cannot_be_worn_is_said_and_the_agent_is_ready() {
+    let dressing = Dressing::new("ExecStart=/bin/false").await;
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    let mut injected = dressing.entry("injected");
+    injected["wearer"] = json!("spiffe://a/b\nLD_PRELOAD=/x");
+    dressing.assign(&[dressing.entry("../../evil"), injected, dressing.entry("b")]).await;
+    let evil = dressing.worn("../../evil", WornState::Failed).await;
+    assert!(evil.message.contains("cannot be a file name"), "{evil:?}");
+    let injected = dressing.worn("injected", WornState::Failed).await;
+    assert!(injected.message.contains("is no SPIFFE id"), "{injected:?}");
+    let failed = dressing.worn("b", WornState::Failed).await;
+    assert!(failed.message.contains(&format!("{} failed", dressing.service())), "{failed:?}");
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn without_a_service_manager_a_hat_has_failed_and_the_agent_works() {
+    let dressing = Dressing::sleeping().await;
+    let mut setup = dressing.setup(dressing.bench.direct());
+    setup.tables = setup.tables.replace(&dressing.manager.bus(), "unix:path=/nowhere/bus");
+    let agent = setup.start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    let failed = dressing.worn("b", WornState::Failed).await;
+    assert!(failed.message.contains("the service manager cannot be reached at unix:path=/nowhere/bus"), "{failed:?}");
+    agent.ready().await;
+    let mut ended = dressing.entry("b");
+    ended["phase"] = json!("Released");
+    dressing.assign(&[ended]).await;
+    dressing.worn("b", WornState::Stopped).await;
+    assert_eq!(agent.count("hats cannot be put on or taken off"), 1, "said once");
+}
