@@ -174,10 +174,8 @@ impl Keeper {
             let why = "hats from before the operator gave this node up are still being stopped".to_owned();
             self.renewals.send_modify(|renewal| renewal.failure = Some(why));
         }
-        match self.inputs.wearing.wait_for(is_passed).await {
-            Ok(_) => Ok(()),
-            Err(_) => std::future::pending().await,
-        }
+        let passed = self.inputs.wearing.wait_for(is_passed).await.is_ok();
+        if passed { Ok(()) } else { std::future::pending().await }
     }
 
     fn renewed(&self, lease: &NodeLease, holder: &str) -> NodeLease {

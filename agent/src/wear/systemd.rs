@@ -11,8 +11,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use zbus::message::Type;
-use zbus::zvariant::{DynamicType, OwnedObjectPath, OwnedValue};
-use zbus::{Connection, MatchRule, Message, MessageStream, connection};
+use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, connection};
 
 use super::seat::Seat;
 use super::step::{Unit, Units};
@@ -87,8 +86,11 @@ impl Systemd {
         while let Some(name) = unseen.pop() {
             let belonging = self.related(&name, &BELONGING).await?;
             let pulled_in = if name == target { self.related(&name, &PULLED_IN).await? } else { Vec::new() };
-            let pulled_in =
-                pulled_in.into_iter().filter(|name| !name.ends_with(".target") && !name.ends_with(".slice"));
+            let is_unit_of_work = |name: &String| {
+                let kind = name.rsplit_once('.').map(|(_, kind)| kind);
+                !kind.is_some_and(|kind| ["target", "slice"].contains(&kind))
+            };
+            let pulled_in = pulled_in.into_iter().filter(is_unit_of_work);
             for name in belonging.into_iter().chain(pulled_in) {
                 if names.len() < MOST_UNITS && names.insert(name.clone()) {
                     unseen.push(name);
@@ -117,7 +119,7 @@ impl Systemd {
         let path: OwnedObjectPath = self.manager("LoadUnit", &(unit,)).await?.body().deserialize()?;
         let answer = self.call(path.as_str(), PROPERTIES, "GetAll", &(UNIT,)).await?;
         let body = answer.body();
-        let mut all: HashMap<String, OwnedValue> = body.deserialize()?;
+        let mut all: HashMap<String, OwnedVariant> = body.deserialize()?;
         let lists = properties.iter().filter_map(|name| Vec::<String>::try_from(all.remove(*name)?).ok());
         Ok(lists.flatten().collect())
     }
