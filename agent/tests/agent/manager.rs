@@ -1,4 +1,4 @@
-//! A real service manager with a bus, shared by the tests of this process (`manager.sh`).
+//! A real service manager with a bus (`manager.sh`): one for each test, as an agent stops the hats that nobody assigned to it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
 use tokio::time::sleep;
 
 use crate::soon;
@@ -19,24 +18,20 @@ const TARGET: &str = "[Unit]\nDescription=Hat %i\n";
 
 pub struct Manager {
     folder: PathBuf,
-    /// Its standard input ends with this process, and with that the manager.
-    _keeper: Child,
+    /// The manager ends with its standard input.
+    keeper: Child,
 }
 
 impl Manager {
-    pub async fn shared() -> &'static Self {
-        static SHARED: OnceCell<Manager> = OnceCell::const_new();
-        SHARED.get_or_init(Self::start).await
-    }
-
-    async fn start() -> Self {
+    /// Starts one.
+    pub async fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("hatrack-manager").tempdir().unwrap().keep();
         fs::create_dir_all(folder.join("config/systemd/user")).unwrap();
         fs::create_dir(folder.join("run")).unwrap();
         fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
         let mut shell = Command::new("sh");
         let keeper = shell.arg(SCRIPT).arg(&folder).stdin(Stdio::piped()).spawn().unwrap();
-        let manager = Self { folder, _keeper: keeper };
+        let manager = Self { folder, keeper };
         manager.unit("hat@.target", TARGET);
         let answers = async {
             while !manager.command(&["show", "--property=Version"]).output().unwrap().status.success() {
@@ -72,16 +67,16 @@ impl Manager {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("systemctl");
         command.arg("--user").args(arguments).env("XDG_RUNTIME_DIR", self.folder.join("run"));
-        command.env("DBUS_SESSION_BUS_ADDRESS", self.bus());
+        // Not by the manager's own socket, which breaks now and then for who is outside its PID namespace.
+        command.env("DBUS_SESSION_BUS_ADDRESS", self.bus()).env("SYSTEMCTL_FORCE_BUS", "1");
         command
     }
 
     /// Runs systemctl.
     pub fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        assert!(output.status.success(), "{arguments:?}: {text} {}", String::from_utf8_lossy(&output.stderr));
-        text
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
     pub fn property(&self, unit: &str, property: &str) -> String {
@@ -96,5 +91,12 @@ impl Manager {
             }
         };
         soon(&format!("{unit} {state}"), polled).await;
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        _ = self.keeper.wait();
     }
 }

@@ -24,14 +24,14 @@ const WEARER: &str = "spiffe://cluster.local/ns/lab/sa/worker";
 /// A hat with one service, on one machine.
 struct Dressing {
     bench: Bench,
-    manager: &'static Manager,
+    manager: Manager,
     hat: String,
 }
 
 impl Dressing {
     /// `service` is what stands in the section [Service] beside the environment.
     async fn new(service: &str) -> Self {
-        let dressing = Self { bench: Bench::new(MACHINE).await, manager: Manager::shared().await, hat: unique("hat") };
+        let dressing = Self { bench: Bench::new(MACHINE).await, manager: Manager::start().await, hat: unique("hat") };
         let unit = format!(
             "[Unit]\nPartOf=hat@{hat}.target\n[Service]\nEnvironmentFile={folder}/{hat}/*.env\nTimeoutStopSec=60\n{service}\n",
             hat = dressing.hat,
@@ -87,12 +87,6 @@ impl Dressing {
 
     fn pid(&self) -> String {
         self.manager.property(&self.service(), "MainPID")
-    }
-}
-
-impl Drop for Dressing {
-    fn drop(&mut self) {
-        self.manager.run(&["stop", "--no-block", &self.target()]);
     }
 }
 
