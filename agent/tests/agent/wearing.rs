@@ -1,5 +1,6 @@
 //! Hats, worn by units of a real service manager.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -60,7 +61,8 @@ impl Dressing {
 
     fn setup(&self, mut setup: Setup) -> Setup {
         fs::create_dir_all(self.folder()).unwrap();
-        setup.tables += &format!(
+        _ = write!(
+            setup.tables,
             "[wear]\nfolder = \"{}\"\nbus = \"{}\"\nfence-wait = \"200ms\"\nslack = \"200ms\"\n",
             self.folder().display(),
             self.manager.bus()
