@@ -18,6 +18,8 @@ pub enum Misfit {
     NotReady,
     /// It has not yet reported the stop of a hat that it is to wear no more.
     Stopping,
+    /// It wears as many hats as a node can.
+    Full,
     /// A node expression is false.
     Expression(String),
     /// It has no device of this class.
@@ -96,6 +98,7 @@ impl Misfit {
         match self {
             Self::Revoked => format!("{nodes} {is} revoked"),
             Self::Cordoned => format!("{nodes} {is} cordoned"),
+            Self::Full => format!("{nodes} {is} full of hats"),
             Self::NotReady => format!("{nodes} {is} not ready"),
             Self::Stopping => format!("{nodes} {is} still stopping a hat"),
             Self::Expression(expression) => format!("{nodes} {does} not meet `{expression}`"),

@@ -1,6 +1,6 @@
 //! Placement: which node and which devices carry a wearer.
 //!
-//! Filter: registered, Ready, not cordoned, not banned, nothing left to stop, every node expression true, enough free devices
+//! Filter: registered, Ready, not cordoned, not banned, nothing left to stop, room in its list of hats, every node expression true, enough free devices
 //! of which every selector is true. Then prefer, in this order: the smallest devices that do (a small hat does not take the big GPU), the
 //! fewest free devices left of the classes that are asked for (all classes, if none is), the fewest bindings on the node, the first name. Nothing is
 //! ever taken from somebody to make room. Equal worlds give equal placements.
@@ -15,7 +15,7 @@ pub mod shelves;
 
 use std::time::Duration;
 
-use hatrack_api::cluster_node::{Device, DeviceClass};
+use hatrack_api::cluster_node::{ClusterNodeStatus, Device, DeviceClass};
 use hatrack_api::hat::{DeviceRequest, Requirements};
 use hatrack_api::quantity;
 
@@ -120,6 +120,8 @@ fn obstacle(node: &NodeView, binding: &str, steady: Duration) -> Option<Misfit> 
         Some(Misfit::NotReady)
     } else if node.wears_unassigned() || node.remembers(binding) {
         Some(Misfit::Stopping)
+    } else if node.carried() >= ClusterNodeStatus::MOST_HATS {
+        Some(Misfit::Full)
     } else {
         None
     }

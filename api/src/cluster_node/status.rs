@@ -43,7 +43,7 @@ pub struct ClusterNodeStatus {
 
     /// The operator's: what this node is to wear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = ClusterNodeStatus::MOST_HATS))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub hats: Option<Vec<HatAssignment>>,
 
@@ -66,6 +66,11 @@ pub struct ClusterNodeStatus {
     /// The `metadata.generation` of the `spec` that the agent has seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+impl ClusterNodeStatus {
+    /// The most hats that one node wears: the schema refuses a longer list.
+    pub const MOST_HATS: usize = 128;
 }
 
 /// Who a machine is.

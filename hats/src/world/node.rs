@@ -247,6 +247,12 @@ impl NodeView {
         self.load.len()
     }
 
+    /// How many bindings have a place in `status.hats`, or get one with the next write.
+    pub(crate) fn carried(&self) -> usize {
+        let others = self.hats().iter().filter(|hat| !self.load.contains_key(&hat.binding)).count();
+        self.load.len() + others
+    }
+
     /// How long its Lease has not been renewed; `None` if it was never seen to have one.
     pub fn silence(&self, steady: Duration) -> Option<Duration> {
         self.lease.as_ref().map(|sight| steady.saturating_sub(sight.renewed))

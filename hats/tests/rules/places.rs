@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hatrack_api::cluster_node::ClusterNodeStatus;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
 use hatrack_hats::throttles::Rule;
@@ -174,6 +175,19 @@ fn the_reasons_of_all_nodes_are_summed() {
     stage.change_node("e", |node| node.spec.unschedulable = None);
     stage.settle();
     assert_eq!(stage.status(&uid).node_name.as_deref(), Some("e"));
+}
+
+#[test]
+fn a_node_takes_no_more_hats_than_its_object_can_list() {
+    let mut stage = Stage::new();
+    stage.node("n", json!([]));
+    stage.hat("job", json!({"requirements": {"node": ["node.cpu.threads > 1"]}}));
+    let wearers: Vec<String> = (0..=ClusterNodeStatus::MOST_HATS).map(|number| format!("w{number}")).collect();
+    let asked: Vec<_> = wearers.iter().map(|wearer| stage.ask("job", wearer)).collect();
+    stage.settle();
+    let worn = asked.iter().filter(|uid| stage.phase(uid) == Phase::Active).count();
+    assert_eq!(worn, ClusterNodeStatus::MOST_HATS);
+    assert_eq!(message(&stage, asked.last().unwrap()), "0/1 nodes: 1 is full of hats");
 }
 
 #[test]
