@@ -1,9 +1,12 @@
 //! `hatrack verdict`: a supervisor judges a wearer.
 
+use std::time::Duration;
+
 use hatrack_api::HatBinding;
 use hatrack_api::hat_binding::{Verdict as Entry, VerdictAction};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{Timestamp, Unit};
+use tokio::time::sleep;
 
 use super::cosign::OwnBinding;
 use crate::Outcome;
@@ -37,6 +40,7 @@ pub async fn run(options: &Verdict, printer: &Printer) -> anyhow::Result<Outcome
         Ok(Some(spec))
     };
     let judged = cluster.respecify(namespace, &options.binding.name, judge).await?;
+    sleep(until_it_counts(&judged, &me)).await;
     cluster.settle()?;
     let (who, hat) = (wearer::short(&judged.spec.wearer.spiffe_id), &judged.spec.hat);
     let done = match options.action.0 {
@@ -46,4 +50,10 @@ pub async fn run(options: &Verdict, printer: &Printer) -> anyhow::Result<Outcome
     };
     printer.note(&format!("{} {}: {done}", paint(style::GOOD, "ok:"), wearer::short(&me)));
     Ok(Outcome::Done)
+}
+
+/// A second verdict within a second is dated to the next one: what this command says is true from then on.
+fn until_it_counts(judged: &HatBinding, me: &str) -> Duration {
+    let own = judged.spec.verdicts.iter().filter(|verdict| verdict.by == me).map(|verdict| verdict.at.0).max();
+    own.and_then(|at| Duration::try_from(at.duration_since(Timestamp::now())).ok()).unwrap_or_default()
 }
