@@ -72,7 +72,10 @@ async fn versions(plane: &ControlPlane) -> Vec<(String, String)> {
     for object in hatrack_testbed::manifests(&k8s("")).unwrap() {
         let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
         let (resource, _) = kube::discovery::pinned_kind(&admin, &kind).await.unwrap();
-        let api: Api<DynamicObject> = Api::all_with(admin.clone(), &resource);
+        let api: Api<DynamicObject> = match object.metadata.namespace.as_deref() {
+            Some(namespace) => Api::namespaced_with(admin.clone(), namespace, &resource),
+            None => Api::all_with(admin.clone(), &resource),
+        };
         let stored = api.get(object.metadata.name.as_deref().unwrap()).await.unwrap();
         versions.push((named(&object), stored.metadata.resource_version.unwrap()));
     }
