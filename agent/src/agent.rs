@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 
 use crate::client::ApiServer;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Enrollment};
+use crate::enroll::{self, Enrolled};
 use crate::lease::{self, Renewal};
 use crate::metrics::Metrics;
 use crate::observe::{Activity, Observation, Observer, Outputs};
@@ -95,6 +96,7 @@ struct Wiring {
     renewals: watch::Sender<Renewal>,
     kept: watch::Sender<Kept>,
     wearing: watch::Sender<Wearing>,
+    enrolled: watch::Sender<Enrolled>,
 }
 
 impl Wiring {
@@ -115,6 +117,7 @@ impl Wiring {
             renewals: watch::Sender::default(),
             kept: watch::Sender::default(),
             wearing: watch::Sender::default(),
+            enrolled: watch::Sender::default(),
         }
     }
 
@@ -126,6 +129,9 @@ impl Wiring {
         tasks.spawn(state::keep(file, self.observations.subscribe(), retry, self.kept.clone()));
         tasks.spawn(Follower::new(&self.config, self.own.clone(), Arc::clone(&self.server)).run());
         tasks.spawn(self.lease_keeper().run());
+        if let Some(enrollment) = self.config.enrollment.clone() {
+            tasks.spawn(self.identity_keeper(enrollment).run());
+        }
         tasks.spawn(self.publisher().run());
         tasks.spawn(self.wearer().run());
         tasks.spawn(pages::serve(listener, Arc::clone(view)));
@@ -139,6 +145,17 @@ impl Wiring {
             looks: self.metrics.looks.clone(),
         };
         Observer::new(&self.config, kept, self.own.clone(), Arc::clone(&self.nudge), outputs)
+    }
+
+    fn identity_keeper(&self, enrollment: Enrollment) -> enroll::Keeper {
+        enroll::Keeper::new(
+            &self.config,
+            enrollment,
+            Arc::clone(&self.server),
+            Arc::clone(&self.clock),
+            self.observations.subscribe(),
+            self.enrolled.clone(),
+        )
     }
 
     fn lease_keeper(&self) -> lease::Keeper {
@@ -189,6 +206,7 @@ impl Wiring {
             wearing: self.wearing.subscribe(),
             lease_duration: self.config.lease.duration.get(),
             kept: self.kept.subscribe(),
+            enrolled: self.enrolled.subscribe(),
             clock: Arc::clone(&self.clock),
             metrics: Arc::clone(&self.metrics),
             root: self.config.root.clone(),

@@ -8,7 +8,7 @@ use hatrack_api::cluster_node::{Class, Profile};
 use hatrack_discover::nvidia::probe;
 use tracing_subscriber::filter::Targets;
 
-use crate::config::{Config, ConfigError, DEFAULT_PATH};
+use crate::config::{Config, ConfigError, DEFAULT_PATH, Period};
 use crate::log::Format;
 
 /// Finds what this machine has, registers it as a ClusterNode, and keeps that true.
@@ -26,6 +26,9 @@ pub enum Command {
     /// Run until SIGTERM. SIGHUP makes it look at the machine again and read its credentials anew. Exit status: 0 stopped,
     /// 2 error, 3 stopped while the ClusterNode of this name belonged to another machine.
     Run(Box<Run>),
+    /// Get this machine's certificate with the access of a kubeconfig, once, and end: on a Kubernetes worker, root does so with
+    /// the kubelet's before the agent starts. Does nothing while there is a certificate. Exit status: 0 there is one, 2 there is none.
+    Enroll(Box<Enroll>),
     /// Check a configuration file and print what is understood. Exit status: 0 good, 2 not.
     Check {
         /// The file.
@@ -38,6 +41,22 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+}
+
+/// What `enroll` is called with.
+#[derive(Debug, Args)]
+pub struct Enroll {
+    #[command(flatten)]
+    pub run: Run,
+    /// The kubeconfig file whose access makes the request, such as the kubelet's: /var/lib/rancher/k3s/agent/kubelet.kubeconfig.
+    #[arg(long = "with", value_name = "KUBECONFIG")]
+    pub access: PathBuf,
+    /// The user to give the state folder and the certificate to: the one that the agent runs as.
+    #[arg(long, value_name = "USER")]
+    pub owner: Option<String>,
+    /// How long to wait for the operator and the signer.
+    #[arg(long, value_name = "PERIOD", default_value = "10m", value_parser = word::<Period>)]
+    pub wait: Period,
 }
 
 /// What `run` is called with.

@@ -7,6 +7,7 @@ pub mod backoff;
 mod credentials;
 mod lines;
 pub mod outcome;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,12 @@ use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use kube::client::Body;
+use kube::config::Kubeconfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::watch;
 
-use self::credentials::Credentials;
+use self::credentials::{Credentials, Source};
 pub use self::lines::Lines;
 use self::outcome::Failure;
 use crate::clock::Clock;
@@ -39,6 +42,7 @@ pub struct ApiServer {
     timeout: Duration,
     clock: Arc<Clock>,
     requests: Requests,
+    renewals: watch::Sender<u64>,
 }
 
 /// How a request changes an object.
@@ -55,8 +59,36 @@ pub enum Write {
 impl ApiServer {
     /// Nothing is read or connected yet: an agent starts without the API server and without its credentials.
     pub fn new(access: &config::Api, clock: Arc<Clock>, requests: Requests) -> Self {
-        let timeout = access.request_timeout.get();
-        Self { credentials: Credentials::new(access.clone()), timeout, clock, requests }
+        Self::of(Source::Files(access.clone()), access.request_timeout.get(), clock, requests)
+    }
+
+    /// The API server with an access that is in no file.
+    pub fn with(&self, kubeconfig: Kubeconfig) -> Self {
+        let source = Source::Given(Box::new(kubeconfig));
+        Self::of(source, self.timeout, Arc::clone(&self.clock), self.requests.clone())
+    }
+
+    fn of(source: Source, timeout: Duration, clock: Arc<Clock>, requests: Requests) -> Self {
+        let credentials = Credentials::new(source, Arc::clone(&clock));
+        Self { credentials, timeout, clock, requests, renewals: watch::Sender::default() }
+    }
+
+    /// Makes an object in a collection.
+    pub async fn create<T: DeserializeOwned>(&self, path: &str, object: &Value) -> Result<T, Failure> {
+        let request = http::Request::post(format!("{path}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(object.to_string().into_bytes()))?;
+        self.counted("create", self.answer(request)).await
+    }
+
+    /// Says that there are new credentials, to who waits for them.
+    pub fn renewed(&self) {
+        self.renewals.send_modify(|count| *count += 1);
+    }
+
+    /// Waits for new credentials.
+    pub async fn new_credentials(&self) {
+        _ = self.renewals.subscribe().changed().await;
     }
 
     /// Reads an object or a list.

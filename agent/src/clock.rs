@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use hatrack_service::clock::since_boot;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
 
 /// A server's clock may be set, too: an estimate that is off by more than this is dropped. `Date` has whole seconds.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
@@ -18,6 +19,9 @@ const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 pub struct Clock {
     /// When this machine was booted, by the API server's clock.
     booted: Mutex<Option<Timestamp>>,
+    /// A time that has certainly passed, from a boot before this one.
+    past: Mutex<Option<Timestamp>>,
+    known: watch::Sender<bool>,
 }
 
 impl Clock {
@@ -26,9 +30,21 @@ impl Clock {
         self.heard_at(date, since_boot());
     }
 
-    /// The time: the API server's, or the wall clock's before the first answer.
+    /// The time: the API server's; before the first answer the wall clock's, and no earlier than what has certainly passed.
     pub fn now(&self) -> Timestamp {
-        self.at(since_boot()).unwrap_or_else(Timestamp::now)
+        let past = *self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        self.at(since_boot()).unwrap_or_else(|| Timestamp::now().max(past.unwrap_or(Timestamp::MIN)))
+    }
+
+    /// Takes note of a time that has certainly passed.
+    pub fn is_after(&self, time: Timestamp) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        *past = Some(past.map_or(time, |known| known.max(time)));
+    }
+
+    /// Waits for the first answer of the API server, if there was none.
+    pub async fn known(&self) {
+        _ = self.known.subscribe().wait_for(|known| *known).await;
     }
 
     /// How far this machine's wall clock is ahead of the API server's; absent before the first answer.
@@ -44,6 +60,7 @@ impl Clock {
         if better {
             *booted = Some(estimate);
         }
+        self.known.send_if_modified(|known| !std::mem::replace(known, true));
     }
 
     fn at(&self, elapsed: Duration) -> Option<Timestamp> {

@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use hatrack_api::cluster_node::{Class, Expects, InvalidName, Profile, check_name};
+use hatrack_api::enrollment::SIGNER;
 use hatrack_discover::root::Root;
 pub use hatrack_service::Period;
 use serde::de::Error;
@@ -50,6 +51,9 @@ pub enum ConfigError {
     /// The API server is named in two ways, or in half of one.
     #[error("{0}")]
     Access(&'static str),
+    /// A certificate that the API does not give.
+    #[error("enrollment.lifetime ({0}) is shorter than 10 minutes")]
+    Lifetime(Period),
     /// A Lease that ends before it is renewed.
     #[error("lease.duration ({duration}) is shorter than two times lease.period ({period})")]
     Lease {
@@ -80,7 +84,10 @@ impl ConfigError {
             Self::NoClass => {
                 "set `class` in the file, --class or HATRACK_CLASS to one of control-plane, gpu-worker, phone-orchestrator, pi-ai-hat, worker"
             }
-            Self::Access(_) => "set either api.kubeconfig or all of api.server, api.ca, api.certificate and api.key",
+            Self::Access(_) => {
+                "set one of [enrollment], api.kubeconfig, and all of api.server, api.ca, api.certificate and api.key"
+            }
+            Self::Lifetime(_) => "make enrollment.lifetime longer, or leave it out",
             Self::Lease { .. } => "make lease.duration four times lease.period",
             Self::Backoff { .. } => "make backoff.max longer, or leave it out",
         }
@@ -107,6 +114,9 @@ pub struct Config {
     pub expects: Expected,
     /// How the API server is reached.
     pub api: Api,
+    /// How this machine gets its certificate; absent, it has none of its own and `api` names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enrollment: Option<Enrollment>,
     /// When the machine is looked at.
     pub discovery: Discovery,
     /// The Lease.
@@ -132,6 +142,7 @@ impl Default for Config {
             root: PathBuf::from("/"),
             expects: Expected::default(),
             api: Api::default(),
+            enrollment: None,
             discovery: Discovery::default(),
             lease: Lease::default(),
             backoff: BackoffLimits::default(),
@@ -209,6 +220,37 @@ impl Default for Api {
         }
     }
 }
+
+/// How this machine gets its certificate, which is then kept in `kubeconfig` in the state folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Enrollment {
+    /// The file that `hatrack token create` made for this machine. Absent: `hatrack-agent enroll` gets the first certificate.
+    pub token_file: Option<PathBuf>,
+    /// Address of the API server, if it is not the one in the token file.
+    pub server: Option<String>,
+    /// Who signs: `spec.signerName` of the request.
+    pub signer: String,
+    /// How long a certificate should last, at least 10 minutes; the signer may make it shorter.
+    pub lifetime: Period,
+    /// How long to wait after a refusal before asking again.
+    pub retry_refused: Period,
+}
+
+impl Default for Enrollment {
+    fn default() -> Self {
+        Self {
+            token_file: None,
+            server: None,
+            signer: SIGNER.to_owned(),
+            lifetime: Period::from_secs(7 * 24 * 3600),
+            retry_refused: Period::from_secs(600),
+        }
+    }
+}
+
+/// The shortest life that the API takes.
+const SHORTEST_LIFE: Period = Period::from_secs(600);
 
 /// When the machine is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -376,6 +418,18 @@ impl Config {
         if class == Class::PhoneOrchestrator && self.adb.server.is_none() {
             self.adb.server = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, ADB_PORT)));
         }
+        if let Some(enrollment) = &self.enrollment {
+            if self.api.is_named() {
+                return Err(ConfigError::Access("the API server is named by [enrollment] and by [api]"));
+            }
+            if enrollment.server.as_deref().is_some_and(|server| !is_https(server)) {
+                return Err(ConfigError::Access("enrollment.server is no address such as `https://10.0.0.1:6443`"));
+            }
+            if enrollment.lifetime < SHORTEST_LIFE {
+                return Err(ConfigError::Lifetime(enrollment.lifetime));
+            }
+            self.api.kubeconfig = Some(crate::enroll::file(&self.state_dir));
+        }
         self.api.complete()?;
         let Lease { period, duration } = self.lease;
         if duration.get() < period.get() * 2 {
@@ -394,6 +448,11 @@ impl Api {
     pub fn by_kubeconfig(&mut self, kubeconfig: PathBuf) {
         (self.server, self.ca, self.certificate, self.key) = (None, None, None, None);
         self.kubeconfig = Some(kubeconfig);
+    }
+
+    fn is_named(&self) -> bool {
+        [&self.kubeconfig, &self.ca, &self.certificate, &self.key].into_iter().any(Option::is_some)
+            || self.server.is_some()
     }
 
     fn complete(&mut self) -> Result<(), ConfigError> {

@@ -14,6 +14,7 @@
 //! | task | input | output |
 //! |---|---|---|
 //! | [`observe`] | hotplug, NVML's and adb's views, SIGHUP, the state file once | newest `Observation`, `Activity` |
+//! | [`enroll`] | the kept identity, the token file | certificate and key; `Enrolled` |
 //! | [`own`] | list and watch of one object; answers to writes | newest version of the object |
 //! | [`publish`] | newest `Observation`, newest version, newest `Wearing` | writes to the object; `Publication` |
 //! | [`lease`] | newest `Observation`, newest version, newest `Wearing` | writes to the Lease; `Renewal` |
@@ -37,6 +38,8 @@ mod arguments;
 mod client;
 mod clock;
 mod config;
+mod enroll;
+mod files;
 mod lease;
 mod metrics;
 mod observe;
@@ -56,8 +59,9 @@ use clap::Parser;
 use hatrack_discover::nvidia::probe;
 use hatrack_service::log;
 
-use crate::arguments::{Arguments, Command, Run};
+use crate::arguments::{Arguments, Command, Enroll, Run};
 use crate::config::{Config, ConfigError};
+use crate::enroll::EnrollError;
 
 /// The exit status for every error.
 const ERROR: u8 = 2;
@@ -65,23 +69,39 @@ const ERROR: u8 = 2;
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(run) => start(*run),
+        Command::Enroll(enroll) => enroll_once(*enroll),
         Command::Check { file } => check(&file),
         Command::Probe { watch } => return probe::run(watch),
     };
     done.unwrap_or_else(|error| {
         let hint = error.downcast_ref::<ConfigError>().map(ConfigError::hint);
+        let hint = hint.or_else(|| error.downcast_ref::<EnrollError>().and_then(EnrollError::hint));
         let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         _ = writeln!(std::io::stderr(), "error: {}{hint}", log::chain(error.as_ref()));
         ExitCode::from(ERROR)
     })
 }
 
+fn enroll_once(enroll: Enroll) -> anyhow::Result<ExitCode> {
+    let Enroll { run, access, owner, wait } = enroll;
+    log::begin(run.log_format, run.log.clone());
+    let config = run.configuration()?;
+    install_tls()?;
+    enroll::once::run(&config, &access, owner.as_deref(), wait.get())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn install_tls() -> anyhow::Result<()> {
+    match rustls::crypto::ring::default_provider().install_default() {
+        Ok(()) => Ok(()),
+        Err(_) => anyhow::bail!("failed to install the TLS implementation"),
+    }
+}
+
 fn start(run: Run) -> anyhow::Result<ExitCode> {
     log::begin(run.log_format, run.log.clone());
     let config = run.configuration()?;
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        anyhow::bail!("failed to install the TLS implementation");
-    }
+    install_tls()?;
     agent::run(config)
 }
 

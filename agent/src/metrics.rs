@@ -86,6 +86,7 @@ pub struct Metrics {
     registered: Gauge,
     lease_age: Seconds,
     clock_skew: Seconds,
+    certificate_expires: Seconds,
     state_kept: Gauge,
 }
 
@@ -102,6 +103,8 @@ pub struct Values {
     pub lease_age: f64,
     /// How far the wall clock is ahead of the API server's, in seconds; NaN before the first answer.
     pub clock_skew: f64,
+    /// When this machine's certificate ends, in seconds since 1970; NaN without one of its own.
+    pub certificate_expires: f64,
     /// Whether the newest state is on disk.
     pub state_kept: bool,
 }
@@ -136,6 +139,9 @@ impl Metrics {
         let skew = metrics.clock_skew.clone();
         let help = "How far the wall clock is ahead of the API server's";
         registry.register_with_unit("clock_skew", help, Unit::Seconds, skew);
+        let expires = metrics.certificate_expires.clone();
+        let help = "When this machine's certificate ends, since 1970; NaN without one of its own";
+        registry.register_with_unit("certificate_expiry_timestamp", help, Unit::Seconds, expires);
         registry.register("state_kept", "Whether the newest state is on disk", metrics.state_kept.clone());
         let build = Family::<BuildLabel, Gauge>::default();
         build.get_or_create(&BuildLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -159,6 +165,7 @@ impl Metrics {
         self.registered.set(i64::from(values.registered));
         self.lease_age.set(values.lease_age);
         self.clock_skew.set(values.clock_skew);
+        self.certificate_expires.set(values.certificate_expires);
         self.state_kept.set(i64::from(values.state_kept));
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;

@@ -171,7 +171,10 @@ impl Follower {
                     self.backoff.after(&failure)
                 }
             };
-            sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.server.new_credentials() => self.backoff.reset(),
+            }
         }
     }
 

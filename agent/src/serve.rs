@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use crate::clock::{Clock, since_boot};
+use crate::enroll::Enrolled;
 use crate::lease::Renewal;
 use crate::metrics::{Metrics, Values};
 use crate::observe::{Activity, Observation};
@@ -44,6 +45,8 @@ pub struct View {
     pub lease_duration: Duration,
     /// Whether the newest state is on disk.
     pub kept: watch::Receiver<Kept>,
+    /// What is known of this machine's identity.
+    pub enrolled: watch::Receiver<Enrolled>,
     /// The time.
     pub clock: Arc<Clock>,
     /// What is counted.
@@ -73,6 +76,7 @@ impl View {
             registered: matches!(&*self.publications.borrow(), Publication::Shown),
             lease_age: self.lease_age().map_or(f64::NAN, |age| age.as_secs_f64()),
             clock_skew: self.clock.skew().map_or(f64::NAN, |skew| skew.as_secs_f64()),
+            certificate_expires: self.enrolled.borrow().expires.map_or(f64::NAN, |at| at.as_duration().as_secs_f64()),
             state_kept: self.kept.borrow().failure.is_none(),
         }
     }
@@ -90,6 +94,9 @@ impl Pages for View {
 
     fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
+        if let Some(why) = &self.enrolled.borrow().trouble {
+            doubts.push(format!("not enrolled, or not renewed: {why}"));
+        }
         match &*self.publications.borrow() {
             Publication::Shown => {}
             Publication::Waiting(why) | Publication::Failed(why) => doubts.push(format!("not registered: {why}")),

@@ -5,9 +5,8 @@
 //! A state file that cannot be written stops nothing: the object is the cluster's copy of the same facts, and names can be
 //! recovered from it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::files;
 use crate::log::Trouble;
 use crate::observe::Observation;
 
@@ -76,22 +76,8 @@ impl StateFile {
 
     /// Replaces the file as a whole: after a crash it holds either the old state or the new one.
     pub fn save(&self, state: &State) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let path = self.path();
-        let fresh = path.with_extension("json.new");
-        let result = write_through(&fresh, state).and_then(|()| fs::rename(&fresh, &path));
-        if result.is_err() {
-            _ = fs::remove_file(&fresh);
-        }
-        result?;
-        File::open(&self.folder)?.sync_all()
+        files::replace(&self.path(), &serde_json::to_vec(state)?)
     }
-}
-
-fn write_through(path: &Path, state: &State) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(&serde_json::to_vec(state)?)?;
-    file.sync_all()
 }
 
 /// Whether the newest state is on disk.

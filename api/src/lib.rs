@@ -7,6 +7,7 @@ pub mod access;
 pub mod cluster_node;
 pub mod crds;
 pub mod environment;
+pub mod enrollment;
 pub mod hat;
 pub mod hat_binding;
 pub mod hat_policy;

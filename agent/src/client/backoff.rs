@@ -22,9 +22,14 @@ impl Backoff {
 
     /// How long to wait after this failure.
     pub fn after(&mut self, failure: &Failure) -> Duration {
+        self.again(failure.pace())
+    }
+
+    /// How long to wait after a failure of this pace.
+    pub fn again(&mut self, pace: Pace) -> Duration {
         let doubled = self.min.saturating_mul(1 << self.failures.min(20)).min(self.max);
         self.failures = self.failures.saturating_add(1);
-        match failure.pace() {
+        match pace {
             Pace::Soon => jittered(doubled),
             Pace::Late => jittered(self.max),
             Pace::After(asked) => asked.min(LONGEST_ASKED).saturating_add(jittered(self.min)),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::client::legacy::Client as HyperClient;
@@ -22,6 +23,8 @@ use tokio::sync::Mutex;
 use tower::ServiceBuilder;
 
 use super::outcome::{Cause, Failure};
+use super::trust;
+use crate::clock::Clock;
 use crate::config;
 
 /// Less than the API server waits before it closes an idle connection, more than the time between two renewals of a Lease.
@@ -42,8 +45,18 @@ pub enum CredentialsError {
 
 #[derive(Debug)]
 pub(super) struct Credentials {
-    access: config::Api,
+    source: Source,
+    clock: Arc<Clock>,
     current: Mutex<Option<Current>>,
+}
+
+/// Where the access to the API server is.
+#[derive(Debug)]
+pub enum Source {
+    /// In files, which may be replaced.
+    Files(config::Api),
+    /// Here.
+    Given(Box<Kubeconfig>),
 }
 
 struct Current {
@@ -62,8 +75,8 @@ impl std::fmt::Debug for Current {
 type Version = Option<(u64, u64, i64, i64, u64)>;
 
 impl Credentials {
-    pub fn new(access: config::Api) -> Self {
-        Self { access, current: Mutex::new(None) }
+    pub fn new(source: Source, clock: Arc<Clock>) -> Self {
+        Self { source, clock, current: Mutex::new(None) }
     }
 
     /// A client with the credentials as they are on disk now.
@@ -95,29 +108,32 @@ impl Credentials {
         let wrong = |error| CredentialsError::Files(Box::new(error));
         let kubeconfig = self.kubeconfig().map_err(wrong)?;
         let mut files = referenced(&kubeconfig);
-        files.extend(self.access.kubeconfig.clone());
+        if let Source::Files(access) = &self.source {
+            files.extend(access.kubeconfig.clone());
+        }
         let versions = versions(&files);
         let config =
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(wrong)?;
-        let client = connect(&config).map_err(|error| CredentialsError::Connection(Box::new(error)))?;
+        let client = connect(&config, &self.clock).map_err(|error| CredentialsError::Connection(Box::new(error)))?;
         Ok(Current { client, files, versions })
     }
 
     fn kubeconfig(&self) -> Result<Kubeconfig, KubeconfigError> {
-        match &self.access.kubeconfig {
-            Some(path) => Kubeconfig::read_from(path),
-            None => Ok(of_parts(&self.access)),
+        match &self.source {
+            Source::Files(config::Api { kubeconfig: Some(path), .. }) => Kubeconfig::read_from(path),
+            Source::Files(access) => Ok(of_parts(access)),
+            Source::Given(kubeconfig) => Ok(Kubeconfig::clone(kubeconfig)),
         }
     }
 }
 
 /// kube's own client leaves `TCP_NODELAY` off, which costs 40 ms on each request that follows a small one.
-fn connect(config: &kube::Config) -> kube::Result<kube::Client> {
+fn connect(config: &kube::Config, clock: &Arc<Clock>) -> kube::Result<kube::Client> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let tls = trust::https(config, tcp, clock)?;
     let http = HyperClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build::<_, Body>(tls);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

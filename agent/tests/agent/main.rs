@@ -6,6 +6,7 @@
 mod answers;
 mod clock;
 mod cluster;
+mod enrollment;
 mod identity;
 mod lease;
 mod manager;

@@ -1,0 +1,365 @@
+//! This machine's identity: gets it, renews it, gets it anew when it has ended.
+//!
+//! * In: the kept identity, the token file, the hardware id of the newest [`Observation`]. Out: the file with the identity, which
+//!   [`crate::client`] takes when it changes; [`Enrolled`] for `/readyz` and `/metrics`.
+//!
+//! ```text
+//!   nothing, or ended ──token file──> authority fetched and compared ──┐
+//!   two thirds of its life gone ──own certificate──────────────────────┴─> request ─> operator, signer ─> certificate
+//! ```
+//!
+//! Two thirds are counted from when the certificate was received, since signers begin certificates in the past, and by the API server's
+//! time carried on by the boot-time clock: a wall clock that is wrong ends nothing. Before the first answer of the API server a kept identity
+//! is used whatever the wall clock says. The key never leaves this machine; it is kept beside its request until there is a certificate, so
+//! that a restart goes on with the same request, and comes into its place together with the certificate in one file.
+
+mod authority;
+mod identity;
+pub mod once;
+mod request;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hatrack_api::enrollment::{InvalidToken, TokenFile};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+pub use self::authority::AuthorityError;
+use self::identity::{Cluster, Identity};
+pub use self::identity::{FILE_NAME, IdentityError};
+use self::request::{Applicant, Pending};
+use crate::client::ApiServer;
+use crate::client::backoff::{Backoff, jittered};
+use crate::client::outcome::{Failure, Pace};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::log::{Trouble, chain};
+use crate::observe::Observation;
+
+/// What is known of this machine's identity.
+#[derive(Debug, Clone, Default)]
+pub struct Enrolled {
+    /// Until when the certificate is valid.
+    pub expires: Option<Timestamp>,
+    /// Why there is no certificate to work with, or no newer one although it is time.
+    pub trouble: Option<String>,
+}
+
+/// Why a machine got no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// Nothing to begin with.
+    #[error("this machine has no certificate, and there is no token file")]
+    NoToken,
+    /// The token file cannot be read.
+    #[error("failed to read the token file `{}`", path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The token file is no TOML, or has other keys.
+    #[error("the token file `{}` cannot be understood", path.display())]
+    TokenSyntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value in the token file cannot be.
+    #[error("the token file cannot be used")]
+    Token(#[source] InvalidToken),
+    /// The token file is another machine's.
+    #[error("the token file is for {theirs}, and this machine is configured as {ours}")]
+    AnotherMachine {
+        /// Name and class in the token file.
+        theirs: String,
+        /// Name and class in the configuration.
+        ours: String,
+    },
+    /// The machine cannot be told from others.
+    #[error(
+        "this machine has no hardware id to trust (SMBIOS UUID, device-tree serial number or permanent MAC address)"
+    )]
+    Nameless,
+    /// The server is not the cluster's.
+    #[error("failed to make sure of the cluster")]
+    Authority(#[from] AuthorityError),
+    /// The API server refused, or is away.
+    #[error("failed to ask for a certificate")]
+    Api(#[from] Failure),
+    /// Somebody said no.
+    #[error("the request for a certificate was refused: {0}")]
+    Denied(String),
+    /// The signer could not sign.
+    #[error("the signer failed: {0}")]
+    Failed(String),
+    /// The request was removed before there was a certificate.
+    #[error("the request for a certificate is gone: nobody approved it in time")]
+    Gone,
+    /// Key, certificate or their file.
+    #[error("failed to keep this machine's identity")]
+    Identity(#[from] IdentityError),
+}
+
+impl EnrollError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoToken | Self::TokenFile { .. } => {
+                Some("make one with `hatrack token create NAME --class CLASS`, and name it in `enrollment.token-file`")
+            }
+            Self::TokenSyntax { .. } | Self::Token(_) => {
+                Some("make a new one: `hatrack token create NAME --class CLASS`")
+            }
+            Self::AnotherMachine { .. } => {
+                Some("take the token file of this machine, or correct `name` and `class` in the configuration")
+            }
+            Self::Nameless => None,
+            Self::Authority(error) => error.hint(),
+            Self::Api(Failure::Unauthorized { .. }) => Some(
+                "the token has ended or was revoked: make a new one with `hatrack token create NAME --class CLASS`",
+            ),
+            Self::Api(Failure::Forbidden { .. }) => Some("apply k8s/rbac/enrollment.yaml"),
+            Self::Api(failure) => failure.hint(),
+            Self::Denied(_) => Some("the message says what to do; then the agent asks again by itself"),
+            Self::Failed(_) => Some(
+                "see the log of the signer, which is kube-controller-manager unless `enrollment.signer` names another",
+            ),
+            Self::Gone => Some("is hatrack-operator running? `kubectl get csr` shows what waits"),
+            Self::Identity(_) => Some("make the state folder writable for the agent's user"),
+        }
+    }
+
+    /// How soon another try is worth it.
+    fn wait(&self, backoff: &mut Backoff, refused: Duration) -> Duration {
+        match self {
+            Self::Denied(_) | Self::Failed(_) => jittered(refused),
+            Self::Api(failure) => backoff.after(failure),
+            Self::Authority(_) => backoff.again(Pace::Soon),
+            _ => backoff.again(Pace::Late),
+        }
+    }
+}
+
+/// What is to be done about the identity.
+#[derive(Debug, PartialEq, Eq)]
+enum Due {
+    /// Nothing for this long.
+    In(Duration),
+    /// A newer certificate, by the one there is.
+    Renewal,
+    /// A first certificate, or one after the last has ended.
+    Enrollment,
+}
+
+/// Keeps the identity of this machine.
+pub struct Keeper {
+    enrollment: config::Enrollment,
+    desk: Desk,
+    server: Arc<ApiServer>,
+    clock: Arc<Clock>,
+    observations: watch::Receiver<Option<Arc<Observation>>>,
+    enrolled: watch::Sender<Enrolled>,
+    backoff: Backoff,
+    trouble: Trouble,
+}
+
+impl Keeper {
+    /// Nothing has been looked at yet.
+    pub fn new(
+        config: &Config,
+        enrollment: config::Enrollment,
+        server: Arc<ApiServer>,
+        clock: Arc<Clock>,
+        observations: watch::Receiver<Option<Arc<Observation>>>,
+        enrolled: watch::Sender<Enrolled>,
+    ) -> Self {
+        let desk = Desk::new(config, &enrollment, Arc::clone(&clock));
+        let backoff = Backoff::new(config.backoff);
+        Self { enrollment, desk, server, clock, observations, enrolled, backoff, trouble: Trouble::default() }
+    }
+
+    /// Runs without end.
+    pub async fn run(mut self) {
+        loop {
+            match self.turn().await {
+                Ok(None) => {
+                    self.backoff.reset();
+                    self.trouble.log_end("this machine has its certificate");
+                }
+                Ok(Some(wait)) => sleep(wait).await,
+                Err(error) => {
+                    self.trouble.log("this machine gets no certificate", &error, error.hint());
+                    self.enrolled.send_modify(|enrolled| enrolled.trouble = Some(chain(&error)));
+                    sleep(error.wait(&mut self.backoff, self.enrollment.retry_refused.get())).await;
+                }
+            }
+        }
+    }
+
+    /// Does what is due; for how long there is nothing to do, if nothing was.
+    async fn turn(&mut self) -> Result<Option<Duration>, EnrollError> {
+        let identity = Identity::load(&self.desk.folder)?;
+        if let Some(identity) = &identity {
+            self.clock.is_after(identity.received);
+            self.enrolled.send_modify(|enrolled| enrolled.expires = Some(identity.expires));
+            self.clock.known().await;
+        }
+        match due(identity.as_ref(), self.clock.now()) {
+            Due::In(wait) => {
+                self.enrolled.send_modify(|enrolled| enrolled.trouble = None);
+                return Ok(Some(wait));
+            }
+            Due::Renewal => {
+                let Some(identity) = identity else { return Ok(None) };
+                let applicant = self.applicant().await?;
+                self.desk.apply(&self.server, &identity.cluster, &applicant).await?;
+            }
+            Due::Enrollment => {
+                self.enrolled.send_modify(|enrolled| {
+                    enrolled.trouble.get_or_insert_with(|| "asking for a certificate".to_owned());
+                });
+                let token = self.token()?;
+                let applicant = self.applicant().await?;
+                let server = self.enrollment.server.as_deref().unwrap_or(&token.server);
+                let authority = authority::fetch(server, &token.ca_hashes).await?;
+                let cluster = Cluster { server: server.to_owned(), authority };
+                self.desk.apply(&self.server.with(cluster.by_token(&token.token)), &cluster, &applicant).await?;
+            }
+        }
+        self.server.renewed();
+        Ok(None)
+    }
+
+    fn token(&self) -> Result<TokenFile, EnrollError> {
+        let path = self.enrollment.token_file.as_ref().ok_or(EnrollError::NoToken)?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| EnrollError::TokenFile { path: path.clone(), source })?;
+        let token: TokenFile = toml::from_str(&text)
+            .map_err(|source| EnrollError::TokenSyntax { path: path.clone(), source: Box::new(source) })?;
+        token.check().map_err(EnrollError::Token)?;
+        let (theirs, ours) =
+            (format!("{} ({})", token.name, token.class), format!("{} ({})", self.desk.name, self.desk.class));
+        if theirs == ours { Ok(token) } else { Err(EnrollError::AnotherMachine { theirs, ours }) }
+    }
+
+    async fn applicant(&mut self) -> Result<Applicant, EnrollError> {
+        let seen = self.observations.wait_for(Option::is_some).await;
+        let hardware_id = seen.ok().and_then(|seen| seen.as_ref()?.inventory().hardware_id.clone());
+        Ok(self.desk.applicant(hardware_id.ok_or(EnrollError::Nameless)?))
+    }
+}
+
+/// Two thirds of what was left of the certificate when it was received.
+fn due(identity: Option<&Identity>, now: Timestamp) -> Due {
+    let Some(identity) = identity.filter(|identity| now < identity.expires) else { return Due::Enrollment };
+    let life = identity.expires.duration_since(identity.received);
+    let renewal = identity.received + SignedDuration::from_secs(life.as_secs() / 3 * 2);
+    match Duration::try_from(renewal.duration_since(now)) {
+        Ok(wait) if !wait.is_zero() => Due::In(wait),
+        _ => Due::Renewal,
+    }
+}
+
+/// Where requests are made and certificates are put away.
+#[derive(Debug, Clone)]
+struct Desk {
+    folder: PathBuf,
+    name: String,
+    class: String,
+    signer: String,
+    lifetime: Duration,
+    clock: Arc<Clock>,
+}
+
+impl Desk {
+    fn new(config: &Config, enrollment: &config::Enrollment, clock: Arc<Clock>) -> Self {
+        Self {
+            folder: config.state_dir.clone(),
+            name: config.name.clone(),
+            class: config.class.map(|class| class.to_string()).unwrap_or_default(),
+            signer: enrollment.signer.clone(),
+            lifetime: enrollment.lifetime.get(),
+            clock,
+        }
+    }
+
+    fn applicant(&self, hardware_id: String) -> Applicant {
+        Applicant {
+            name: self.name.clone(),
+            class: self.class.clone(),
+            hardware_id,
+            signer: self.signer.clone(),
+            lifetime: self.lifetime,
+        }
+    }
+
+    /// Asks for a certificate, waits for it, and puts it away.
+    async fn apply(&self, server: &ApiServer, cluster: &Cluster, applicant: &Applicant) -> Result<(), EnrollError> {
+        let pending = Pending::load_or_create(&self.folder)?;
+        let certificate = match request::certificate(server, applicant, &pending).await {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                // The same key would lead to the same request, which is decided.
+                if matches!(error, EnrollError::Denied(_) | EnrollError::Failed(_) | EnrollError::Gone) {
+                    Pending::forget(&self.folder)?;
+                }
+                return Err(error);
+            }
+        };
+        let identity = Identity::new(cluster.clone(), &certificate, &pending, &applicant.name, self.clock.now())?;
+        identity.save(&self.folder, &pending)?;
+        Pending::forget(&self.folder)?;
+        tracing::info!(name = applicant.name, expires = %identity.expires, "received a certificate");
+        Ok(())
+    }
+}
+
+/// The file with the identity.
+pub fn file(state_dir: &Path) -> PathBuf {
+    state_dir.join(FILE_NAME)
+}
+
+/// The object of a request.
+fn object(applicant: &Applicant, name: &str, pem: &str) -> serde_json::Value {
+    use hatrack_api::enrollment::{CLASS_ANNOTATION, HARDWARE_ID_ANNOTATION, USAGE};
+    json!({
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": name, "annotations": {
+            HARDWARE_ID_ANNOTATION: applicant.hardware_id, CLASS_ANNOTATION: applicant.class,
+        }},
+        "spec": {
+            "request": k8s_openapi::ByteString(pem.as_bytes().to_vec()),
+            "signerName": applicant.signer,
+            "usages": [USAGE],
+            "expirationSeconds": applicant.lifetime.as_secs(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_renewed_at_two_thirds_of_what_was_left_when_it_came() {
+        let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
+        let cluster = Cluster { server: "https://a".to_owned(), authority: vec![] };
+        let identity = Identity { cluster, received: at(0), expires: at(600) };
+        assert_eq!(due(None, at(0)), Due::Enrollment);
+        assert_eq!(due(Some(&identity), at(0)), Due::In(Duration::from_secs(400)));
+        assert_eq!(due(Some(&identity), at(399)), Due::In(Duration::from_secs(1)));
+        assert_eq!(due(Some(&identity), at(400)), Due::Renewal);
+        assert_eq!(due(Some(&identity), at(599)), Due::Renewal);
+        assert_eq!(due(Some(&identity), at(600)), Due::Enrollment);
+    }
+}

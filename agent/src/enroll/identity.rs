@@ -1,0 +1,234 @@
+//! The identity of this machine: a certificate, its key and the cluster that they are for, in one kubeconfig file.
+//!
+//! One file is replaced at once, so there is never a key without its certificate; and whoever administers the machine can use it:
+//! `kubectl --kubeconfig /var/lib/hatrack/kubeconfig auth whoami`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use hatrack_api::NODE_USER_PREFIX;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use kube::config::Kubeconfig;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use x509_parser::parse_x509_certificate;
+
+use super::request::Pending;
+use crate::files;
+
+/// Name of the file in the state folder.
+pub const FILE_NAME: &str = "kubeconfig";
+
+/// Name of the extension of the kubeconfig that has what hatrack wants to know of it.
+const EXTENSION: &str = "society.zeta.io/enrollment";
+
+/// Why there is no identity to use.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file cannot be read or written.
+    #[error("failed to {action} `{path}`")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A key cannot be made or used.
+    #[error("failed to make a key")]
+    Key(#[source] rcgen::Error),
+    /// The file is not what the agent writes, or the certificate is none.
+    #[error("{0}")]
+    Content(&'static str),
+}
+
+impl IdentityError {
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| Self::File { action, path, source }
+    }
+}
+
+/// A cluster that this machine is sure of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Address of its API server.
+    pub server: String,
+    /// Certificates (DER) of its authority.
+    pub authority: Vec<Vec<u8>>,
+}
+
+impl Cluster {
+    /// The access by a bootstrap token.
+    pub fn by_token(&self, token: &str) -> Kubeconfig {
+        serde_json::from_value(self.kubeconfig(&json!({"token": token}))).unwrap_or_default()
+    }
+
+    fn kubeconfig(&self, user: &Value) -> Value {
+        let authority: String = self.authority.iter().map(|certificate| pem(certificate)).collect();
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "hatrack",
+            "clusters": [{"name": "hatrack", "cluster": {
+                "server": self.server, "certificate-authority-data": ByteString(authority.into_bytes()),
+            }}],
+            "users": [{"name": "hatrack", "user": user}],
+            "contexts": [{"name": "hatrack", "context": {"cluster": "hatrack", "user": "hatrack"}}],
+        })
+    }
+}
+
+/// What is to be known of a certificate that is in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster that it is for.
+    pub cluster: Cluster,
+    /// When it was received, by the API server's clock.
+    pub received: Timestamp,
+    /// Until when it is valid.
+    pub expires: Timestamp,
+}
+
+/// The parts of the file that are read.
+#[derive(Deserialize)]
+struct File {
+    clusters: [Named; 1],
+    users: [Named; 1],
+    extensions: Vec<Extension>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Named {
+    cluster: Option<FileCluster>,
+    user: Option<FileUser>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct FileCluster {
+    server: String,
+    certificate_authority_data: ByteString,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct FileUser {
+    client_certificate_data: ByteString,
+}
+
+#[derive(Deserialize)]
+struct Extension {
+    name: String,
+    extension: Received,
+}
+
+#[derive(Deserialize)]
+struct Received {
+    received: Timestamp,
+}
+
+impl Identity {
+    /// A certificate that has just come.
+    pub fn new(
+        cluster: Cluster,
+        certificate: &[u8],
+        pending: &Pending,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Issued, IdentityError> {
+        let expires = checked(certificate, Some((name, pending)))?;
+        Ok(Issued { identity: Self { cluster, received: now, expires }, certificate: certificate.to_vec() })
+    }
+
+    /// The identity that was put away, if there is one. A file that cannot be understood is as good as none, and is replaced.
+    pub fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = folder.join(FILE_NAME);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(IdentityError::file("read", &path)(error)),
+        };
+        let identity = Self::parse(&text);
+        if identity.is_none() {
+            tracing::error!(file = %path.display(), "the kept identity cannot be understood: a new one is needed");
+        }
+        Ok(identity)
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let File { clusters: [cluster], users: [user], extensions } = serde_json::from_slice(text).ok()?;
+        let FileCluster { server, certificate_authority_data } = cluster.cluster?;
+        let authority = certificates(&certificate_authority_data.0);
+        let expires = checked(&user.user?.client_certificate_data.0, None).ok()?;
+        let received = extensions.into_iter().find(|extension| extension.name == EXTENSION)?.extension.received;
+        Some(Self { cluster: Cluster { server, authority }, received, expires })
+    }
+}
+
+/// A certificate that has come and is to be put away.
+pub struct Issued {
+    identity: Identity,
+    certificate: Vec<u8>,
+}
+
+impl std::ops::Deref for Issued {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+impl Issued {
+    /// Puts it away with its key, in place of what was there.
+    pub fn save(&self, folder: &Path, pending: &Pending) -> Result<(), IdentityError> {
+        let user = json!({
+            "client-certificate-data": ByteString(self.certificate.clone()),
+            "client-key-data": ByteString(pending.key.serialize_pem().into_bytes()),
+        });
+        let mut file = self.cluster.kubeconfig(&user);
+        file["extensions"] = json!([{"name": EXTENSION, "extension": {"received": self.received}}]);
+        let path = folder.join(FILE_NAME);
+        files::replace(&path, format!("{file:#}\n").as_bytes()).map_err(IdentityError::file("write", &path))
+    }
+}
+
+fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
+    CertificateDer::pem_slice_iter(pem).flatten().map(|certificate| certificate.to_vec()).collect()
+}
+
+/// When a certificate ends. `of`: the machine and the key that it has to be for.
+fn checked(pem: &[u8], of: Option<(&str, &Pending)>) -> Result<Timestamp, IdentityError> {
+    const NONE: IdentityError = IdentityError::Content("what was received is no certificate");
+    let chain = certificates(pem);
+    let (_, certificate) = chain.first().and_then(|der| parse_x509_certificate(der).ok()).ok_or(NONE)?;
+    if let Some((name, pending)) = of {
+        let mut names = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+        if names.next() != Some(&format!("{NODE_USER_PREFIX}{name}")) {
+            return Err(IdentityError::Content("the certificate that was received is for another name"));
+        }
+        if certificate.public_key().subject_public_key.data != pending.public_key() {
+            return Err(IdentityError::Content("the certificate that was received is for another key"));
+        }
+    }
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).map_err(|_| NONE)
+}
+
+/// PEM text of a certificate.
+fn pem(der: &[u8]) -> String {
+    let base64 = json!(ByteString(der.to_vec()));
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in base64.as_str().unwrap_or_default().as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}

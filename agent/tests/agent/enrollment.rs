@@ -1,0 +1,198 @@
+//! A machine gets its identity from the cluster's real signer, with a bootstrap token; the approval is a person's here.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use hatrack_api::access::node_role_name;
+use hatrack_api::cluster_node::Class;
+use hatrack_api::enrollment::{CLASS_ANNOTATION, HARDWARE_ID_ANNOTATION, groups, hash_text};
+use hatrack_testbed::{ControlPlane, soon};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, Role, RoleBinding};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use ring::digest::{SHA256, digest};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use tokio::time::{Duration, sleep};
+
+use crate::cluster::{Bench, MANIFESTS};
+use crate::program::Setup;
+
+const MACHINE: &str = "server-8gpu";
+
+/// What kubeadm publishes for machines that know nothing yet.
+async fn publish_cluster_info(bench: &Bench) {
+    let cluster = json!({"server": bench.plane.url(), "certificate-authority-data":
+        k8s_openapi::ByteString(bench.plane.ca_pem().as_bytes().to_vec())});
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster}]});
+    let group = "rbac.authorization.k8s.io";
+    let name = "cluster-info";
+    apply::<ConfigMap>(bench, "kube-public", name, json!({"data": {"kubeconfig": kubeconfig.to_string()}})).await;
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}]);
+    apply::<Role>(bench, "kube-public", name, json!({"rules": rules})).await;
+    let subjects = json!([{"apiGroup": group, "kind": "User", "name": "system:anonymous"}]);
+    let role = json!({"apiGroup": group, "kind": "Role", "name": name});
+    apply::<RoleBinding>(bench, "kube-public", name, json!({"roleRef": role, "subjects": subjects})).await;
+}
+
+async fn apply<K>(bench: &Bench, namespace: &str, name: &str, mut content: Value)
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+        + serde::de::DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+    K::DynamicType: Default,
+{
+    let kind = K::DynamicType::default();
+    content["apiVersion"] = K::api_version(&kind).into();
+    content["kind"] = K::kind(&kind).into();
+    content["metadata"] = json!({"name": name});
+    let api: Api<K> = Api::namespaced(bench.admin.clone(), namespace);
+    api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(content)).await.unwrap();
+}
+
+/// A machine that has a token file and nothing else; and the name of its token's Secret.
+async fn machine_with_a_token() -> (Bench, String) {
+    let plane = ControlPlane::shared().await.unwrap();
+    plane.install(Path::new(MANIFESTS)).await.unwrap();
+    let bench = Bench::without_access(plane, MACHINE).await;
+    publish_cluster_info(&bench).await;
+    let id: String = std::iter::repeat_with(|| fastrand::digit(36)).take(6).collect();
+    let secret = format!("bootstrap-token-{id}");
+    let content = json!({"type": "bootstrap.kubernetes.io/token", "stringData": {
+        "token-id": id, "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true",
+        "auth-extra-groups": groups(&bench.name, Class::Worker).join(","),
+    }});
+    apply::<Secret>(&bench, "kube-system", &secret, content).await;
+    let token = format!("{id}.0123456789abcdef");
+    write_token(&bench, &token, &hash_of(bench.plane.ca_pem()));
+    (bench, secret)
+}
+
+fn hash_of(pem: &str) -> String {
+    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    hash_text(digest(&SHA256, &certificate).as_ref())
+}
+
+fn write_token(bench: &Bench, token: &str, hash: &str) {
+    let text = format!(
+        "name = \"{}\"\nclass = \"worker\"\nserver = \"{}\"\nca-hashes = [\"{hash}\"]\ntoken = \"{token}\"\n",
+        bench.name,
+        bench.plane.url()
+    );
+    std::fs::write(bench.setup().folder.join("token"), text).unwrap();
+}
+
+fn setup(bench: &Bench) -> Setup {
+    let mut setup = bench.setup();
+    let token = setup.folder.join("token");
+    setup.tables += &format!("[enrollment]\ntoken-file = \"{}\"\nretry-refused = \"100ms\"\n", token.display());
+    setup
+}
+
+/// The request of a machine that waits for an approval.
+async fn request(bench: &Bench) -> CertificateSigningRequest {
+    let requests: Api<CertificateSigningRequest> = Api::all(bench.admin.clone());
+    let prefix = format!("hatrack-{}-", bench.name);
+    let found = async {
+        loop {
+            let all = requests.list(&Default::default()).await.unwrap();
+            let ours = |request: &CertificateSigningRequest| {
+                let is_new = request.status.as_ref().is_none_or(|status| status.conditions.is_none());
+                is_new && request.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix))
+            };
+            if let Some(request) = all.items.into_iter().find(ours) {
+                return request;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("the request", found).await
+}
+
+async fn decide(bench: &Bench, request: &CertificateSigningRequest, verdict: &str, message: &str) {
+    let requests: Api<CertificateSigningRequest> = Api::all(bench.admin.clone());
+    let condition = json!({"type": verdict, "status": "True", "reason": "Test", "message": message});
+    let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
+    let name = request.metadata.name.as_deref().unwrap();
+    requests.patch_approval(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_enrolls_with_its_token_and_lives_on_its_certificate_until_it_is_revoked() {
+    let (bench, secret) = machine_with_a_token().await;
+    bench.allow(&bench.name, &bench.identity).await;
+    let agent = setup(&bench).start();
+    let asked = request(&bench).await;
+    let annotations = asked.metadata.annotations.clone().unwrap();
+    assert!(
+        annotations.contains_key(HARDWARE_ID_ANNOTATION) && annotations[CLASS_ANNOTATION] == "worker",
+        "{annotations:?}"
+    );
+    assert!(asked.spec.groups.as_ref().unwrap().contains(&format!("system:bootstrappers:society:{}", bench.name)));
+    agent.not_ready("asking for a certificate").await;
+    decide(&bench, &asked, "Approved", "").await;
+    agent.ready().await;
+    assert!(agent.metric("hatrack_agent_certificate_expiry_timestamp_seconds").await > 1e9);
+    let state = bench.setup().state_dir();
+    let mode = std::fs::metadata(state.join("kubeconfig")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(!state.join("requested.key").exists());
+
+    // The token is not needed any more.
+    Api::<Secret>::namespaced(bench.admin.clone(), "kube-system")
+        .delete(&secret, &DeleteParams::default())
+        .await
+        .unwrap();
+    std::fs::remove_file(bench.setup().folder.join("token")).unwrap();
+    agent.stop().await;
+    let agent = setup(&bench).start();
+    agent.ready().await;
+
+    // Revoked, with a certificate that is valid for days.
+    let bindings: Api<ClusterRoleBinding> = Api::all(bench.admin.clone());
+    bindings.delete(&node_role_name(&bench.name), &DeleteParams::default()).await.unwrap();
+    agent.not_ready("forbidden").await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_and_asked_again_with_another_key() {
+    let (bench, _) = machine_with_a_token().await;
+    bench.allow(&bench.name, &bench.identity).await;
+    let agent = setup(&bench).start();
+    let first = request(&bench).await;
+    decide(&bench, &first, "Denied", "this name is another machine's").await;
+    agent.not_ready("the request for a certificate was refused: this name is another machine's").await;
+    let second = request(&bench).await;
+    assert_ne!(second.metadata.name, first.metadata.name);
+    decide(&bench, &second, "Approved", "").await;
+    agent.ready().await;
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_the_same_request() {
+    let (bench, _) = machine_with_a_token().await;
+    bench.allow(&bench.name, &bench.identity).await;
+    let agent = setup(&bench).start();
+    let asked = request(&bench).await;
+    drop(agent);
+    decide(&bench, &asked, "Approved", "").await;
+    let agent = setup(&bench).start();
+    agent.ready().await;
+    agent.says("a request for a certificate was made before").await;
+}
+
+#[tokio::test]
+async fn a_cluster_of_another_authority_gets_no_token() {
+    let (bench, _) = machine_with_a_token().await;
+    write_token(&bench, "abcdef.0123456789abcdef", &hash_text(&[0xab; 32]));
+    let agent = setup(&bench).start();
+    agent.not_ready("is not of the cluster that the token file is for").await;
+    assert!(
+        !bench.setup().state_dir().join("requested.key").exists()
+            || bench.nodes().get_opt(&bench.name).await.unwrap().is_none()
+    );
+}
