@@ -315,7 +315,7 @@ impl Desk {
                 return Err(error);
             }
         };
-        let identity = Identity::new(cluster.clone(), &certificate, &pending, &applicant.name, self.clock.now())?;
+        let identity = Identity::issued(cluster.clone(), &certificate, &pending, &applicant.name, self.clock.now())?;
         identity.save(&self.folder, &pending)?;
         Pending::forget(&self.folder)?;
         tracing::info!(name = applicant.name, expires = %identity.expires, "received a certificate");

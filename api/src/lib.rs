@@ -6,8 +6,8 @@
 pub mod access;
 pub mod cluster_node;
 pub mod crds;
-pub mod environment;
 pub mod enrollment;
+pub mod environment;
 pub mod hat;
 pub mod hat_binding;
 pub mod hat_policy;

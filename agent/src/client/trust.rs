@@ -70,7 +70,7 @@ impl ServerCertVerifier for Verifier {
         for _ in 1..LONGEST_CHAIN {
             match verify(now) {
                 Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
-                    now = not_before
+                    now = not_before;
                 }
                 verdict => return verdict,
             }

@@ -137,7 +137,7 @@ struct Received {
 
 impl Identity {
     /// A certificate that has just come.
-    pub fn new(
+    pub fn issued(
         cluster: Cluster,
         certificate: &[u8],
         pending: &Pending,

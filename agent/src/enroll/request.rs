@@ -81,8 +81,8 @@ impl Pending {
     /// The same for the same key, so that a restart finds its request; other for another name, whose requests it must not take for its own.
     fn request_name(&self, applicant: &Applicant) -> String {
         let hash = digest(&SHA256, self.public_key());
-        let short: String = hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-        format!("hatrack-{}-{short}", applicant.name)
+        let short = hash.as_ref().iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        format!("hatrack-{}-{short:012x}", applicant.name)
     }
 
     fn pem(&self, applicant: &Applicant) -> Result<String, IdentityError> {

@@ -89,7 +89,8 @@ fn write_token(bench: &Bench, token: &str, hash: &str) {
 fn setup(bench: &Bench) -> Setup {
     let mut setup = bench.setup();
     let token = setup.folder.join("token");
-    setup.tables += &format!("[enrollment]\ntoken-file = \"{}\"\nretry-refused = \"100ms\"\n", token.display());
+    let table = format!("[enrollment]\ntoken-file = \"{}\"\nretry-refused = \"100ms\"\n", token.display());
+    setup.tables.push_str(&table);
     setup
 }
 
@@ -99,7 +100,7 @@ async fn request(bench: &Bench) -> CertificateSigningRequest {
     let prefix = format!("hatrack-{}-", bench.name);
     let found = async {
         loop {
-            let all = requests.list(&Default::default()).await.unwrap();
+            let all = requests.list(&ListParams::default()).await.unwrap();
             let ours = |request: &CertificateSigningRequest| {
                 let is_new = request.status.as_ref().is_none_or(|status| status.conditions.is_none());
                 is_new && request.metadata.name.as_deref().is_some_and(|name| name.starts_with(&prefix))
