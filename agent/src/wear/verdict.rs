@@ -109,10 +109,10 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        grace: Duration::from_secs(300),
+        grace: Duration::from_mins(5),
         lease: Duration::from_secs(40),
         slack: Duration::from_secs(5),
-        fence_wait: Duration::from_secs(60),
+        fence_wait: Duration::from_mins(1),
     };
 
     fn at(now: u64, renewed: u64) -> Situation {
