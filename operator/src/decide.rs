@@ -3,7 +3,7 @@
 //! * In: the world, the time, whether the fence holds. Out: writes; [`Progress`].
 //!
 //! A decision is asked for when there is news, when something becomes due, and when the wall clock was set. Its actions are carried out in
-//! their order, those that do not depend on each other side by side ([`batches`]). When one fails, the rest is dropped: what it was about is
+//! their order, those that do not depend on each other side by side ([`mod@batches`]). When one fails, the rest is dropped: what it was about is
 //! read anew where the answer says that the world is another one, and the decision is asked again, after a while if need be.
 //!
 //! **What the API server refuses for good** (a namespace that is not there, a webhook of others) must not stand in the way of everything that
