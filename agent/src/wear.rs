@@ -76,6 +76,7 @@ pub struct Inputs {
 
 /// Wears hats.
 pub struct Wearer {
+    node: String,
     inputs: Inputs,
     clock: Arc<Clock>,
     wearing: watch::Sender<Wearing>,
@@ -108,6 +109,7 @@ impl Wearer {
             fence_wait: config.wear.fence_wait.get(),
         };
         Self {
+            node: config.name.clone(),
             inputs,
             clock,
             wearing,
@@ -394,7 +396,7 @@ impl Wearer {
         let Some(observation) = self.inputs.observations.borrow().clone() else { return Ok(()) };
         let devices: Vec<&Device> = held(&observation, &record.assignment).collect();
         let is_ending = record.stage == Stage::Ending;
-        let texts = files::texts(&record.assignment, &devices, record.transitions, is_ending);
+        let texts = files::texts(&self.node, &record.assignment, &devices, record.transitions, is_ending);
         files::write(&self.config.folder, &seat, &texts)
             .map_err(|error| format!("{} cannot be written: {error}", self.config.folder.display()))
     }

@@ -15,6 +15,8 @@
 //!
 //! A list of serial numbers or UUIDs is absent if one of them is not known: half of it would look like the whole.
 
+use std::collections::BTreeMap;
+
 use crate::cluster_node::{Device, DeviceClass, attribute};
 
 /// What is known of a hat that is worn.
@@ -34,10 +36,10 @@ pub struct Worn<'a> {
     pub devices: &'a [String],
 }
 
-/// The variables, sorted by name. `known` are the devices of the node.
-pub fn of(worn: Worn<'_>, known: &[Device]) -> Vec<(&'static str, String)> {
-    let devices: Vec<&Device> =
-        worn.devices.iter().filter_map(|name| known.iter().find(|device| device.name == *name)).collect();
+/// The variables, sorted by name. Among `known` are the devices of the hat, as far as they are known.
+pub fn of<'a>(worn: Worn<'_>, known: impl IntoIterator<Item = &'a Device>) -> Vec<(&'static str, String)> {
+    let known: BTreeMap<&str, &Device> = known.into_iter().map(|device| (device.name.as_str(), device)).collect();
+    let devices: Vec<&Device> = worn.devices.iter().filter_map(|name| known.get(name.as_str()).copied()).collect();
     let is_complete = devices.len() == worn.devices.len();
     let of_class = |class| devices.iter().copied().filter(move |device: &&Device| device.class == class);
     let gpus = of_class(DeviceClass::Gpu).filter(|gpu| is_nvidia(gpu));

@@ -1,12 +1,12 @@
 //! What the services of a wearer read.
 
-use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use hatrack_api::cluster_node::{Device, DeviceClass, HatAssignment, attribute};
+use hatrack_api::cluster_node::{Device, HatAssignment};
+use hatrack_api::environment::{self, Worn};
 use serde_json::json;
 
 use super::seat::Seat;
@@ -23,40 +23,24 @@ pub struct Texts {
     pub json: String,
 }
 
-/// What the files of a binding say. `devices` are those of the assignment, as far as the machine has them. While the hat
+/// What the files of a binding on this node say. `devices` are those of the assignment, as far as the machine has them. While the hat
 /// ends, its phase reads `Ending`.
-pub fn texts(assignment: &HatAssignment, devices: &[&Device], transitions: i32, is_ending: bool) -> Texts {
+pub fn texts(node: &str, assignment: &HatAssignment, devices: &[&Device], transitions: i32, is_ending: bool) -> Texts {
     let phase = if is_ending { "Ending" } else { &assignment.phase };
     let expires = assignment.expires_at.as_ref().map(|time| time.0.to_string());
-    let text = |device: &Device, key: &str| device.attributes.get(key).map(ToString::to_string);
-    let of = |class: DeviceClass, key: &str| -> Vec<String> {
-        devices.iter().filter(|device| device.class == class).filter_map(|device| text(device, key)).collect()
+    let worn = Worn {
+        hat: &assignment.name,
+        binding: &assignment.binding,
+        wearer: &assignment.wearer,
+        node: Some(node),
+        expires_at: expires.as_deref(),
+        devices: &assignment.devices,
     };
-    let is_nvidia = |device: &&&Device| text(device, attribute::VENDOR).as_deref() == Some("nvidia");
-    let gpus: Vec<String> =
-        devices.iter().filter(is_nvidia).filter_map(|device| text(device, attribute::UUID)).collect();
-    let phones = of(DeviceClass::Phone, attribute::SERIAL);
-    let nodes: Vec<&str> = devices.iter().flat_map(|device| &device.nodes).map(String::as_str).collect();
-    let mut environment = String::new();
-    let mut set = |name: &str, value: &str| {
-        if !value.is_empty() && !value.chars().any(char::is_control) {
-            _ = writeln!(environment, "{name}={}", quoted(value));
-        }
-    };
-    set("HATRACK_HAT", &assignment.name);
-    set("HATRACK_BINDING", &assignment.binding);
-    set("HATRACK_WEARER", &assignment.wearer);
-    set("HATRACK_PHASE", phase);
-    set("HATRACK_EXPIRES_AT", expires.as_deref().unwrap_or_default());
-    set("HATRACK_FENCING_TOKEN", &transitions.to_string());
-    set("HATRACK_DEVICES", &assignment.devices.join(" "));
-    set("HATRACK_DEVICE_NODES", &nodes.join(" "));
-    set("NVIDIA_VISIBLE_DEVICES", &gpus.join(","));
-    set("CUDA_VISIBLE_DEVICES", &gpus.join(","));
-    set("HATRACK_ANDROID_SERIALS", &phones.join(" "));
-    if let [phone] = phones.as_slice() {
-        set("ANDROID_SERIAL", phone);
-    }
+    let of_agents = [("HATRACK_FENCING_TOKEN", transitions.to_string()), ("HATRACK_PHASE", phase.to_owned())];
+    let variables = environment::of(worn, devices.iter().copied()).into_iter().chain(of_agents);
+    let environment = variables
+        .filter(|(_, value)| !value.chars().any(char::is_control))
+        .fold(String::new(), |text, (name, value)| text + &format!("{name}={}\n", quoted(&value)));
     let document = json!({
         "hat": assignment.name, "binding": assignment.binding, "wearer": assignment.wearer, "phase": phase,
         "expiresAt": expires, "fencingToken": transitions, "devices": devices,
@@ -151,16 +135,15 @@ mod tests {
             }))
         };
         let one = phone("R58");
-        let text = texts(&assignment(), &[&gpu, &one], 7, false).environment;
-        let expected = "HATRACK_HAT=\"h\"\nHATRACK_BINDING=\"u\"\nHATRACK_WEARER=\"spiffe://a/b\"\nHATRACK_PHASE=\"Active\"\n\
-             HATRACK_EXPIRES_AT=\"2026-01-01T00:00:00Z\"\nHATRACK_FENCING_TOKEN=\"7\"\nHATRACK_DEVICES=\"gpu-a phone-b\"\n\
-             HATRACK_DEVICE_NODES=\"/dev/nvidia0 /dev/bus/usb/003/017\"\nNVIDIA_VISIBLE_DEVICES=\"GPU-1\"\n\
-             CUDA_VISIBLE_DEVICES=\"GPU-1\"\nHATRACK_ANDROID_SERIALS=\"R58\"\nANDROID_SERIAL=\"R58\"\n";
+        let text = texts("gpu-1", &assignment(), &[&gpu, &one], 7, false).environment;
+        let expected = "ANDROID_SERIAL=\"R58\"\nCUDA_VISIBLE_DEVICES=\"GPU-1\"\nHATRACK_ANDROID_SERIALS=\"R58\"\n\
+             HATRACK_BINDING=\"u\"\nHATRACK_DEVICES=\"gpu-a phone-b\"\n\
+             HATRACK_DEVICE_NODES=\"/dev/nvidia0 /dev/bus/usb/003/017\"\nHATRACK_EXPIRES_AT=\"2026-01-01T00:00:00Z\"\n\
+             HATRACK_HAT=\"h\"\nHATRACK_NODE=\"gpu-1\"\nHATRACK_WEARER=\"spiffe://a/b\"\nNVIDIA_VISIBLE_DEVICES=\"GPU-1\"\n\
+             HATRACK_FENCING_TOKEN=\"7\"\nHATRACK_PHASE=\"Active\"\n";
         assert_eq!(text, expected);
-        let two = phone("R59");
-        let several = texts(&assignment(), &[&one, &two], 7, true).environment;
-        assert!(several.contains("HATRACK_ANDROID_SERIALS=\"R58 R59\"\n") && !several.contains("\nANDROID_SERIAL="));
-        assert!(several.contains("HATRACK_PHASE=\"Ending\"\n"));
+        let ending = texts("gpu-1", &assignment(), &[&gpu, &one], 7, true).environment;
+        assert!(ending.contains("HATRACK_PHASE=\"Ending\"\n"));
     }
 
     #[test]
@@ -169,11 +152,14 @@ mod tests {
         for (serial, line) in [
             ("a\nLD_PRELOAD=/x", None),
             ("a$(reboot)`b`", Some("ANDROID_SERIAL=\"a\\$(reboot)\\`b\\`\"")),
-            ("a\" LD_PRELOAD=\"x", Some("ANDROID_SERIAL=\"a\\\" LD_PRELOAD=\\\"x\"")),
+            ("a\"b\\", Some("ANDROID_SERIAL=\"a\\\"b\\\\\"")),
+            ("a\" LD_PRELOAD=\"x", None),
         ] {
             let attributes = json!({"serial": {"string": serial}});
-            let phone = device(json!({"name": "p", "class": "phone", "health": health, "attributes": attributes}));
-            let text = texts(&assignment(), &[&phone], 0, false).environment;
+            let phone =
+                device(json!({"name": "phone-b", "class": "phone", "health": health, "attributes": attributes}));
+            let assignment = HatAssignment { devices: vec!["phone-b".to_owned()], ..assignment() };
+            let text = texts("n", &assignment, &[&phone], 0, false).environment;
             let found = text.lines().find(|line| line.starts_with("ANDROID_SERIAL"));
             assert_eq!(found, line, "{text}");
             assert!(!text.lines().any(|line| line.starts_with("LD_PRELOAD")), "{text}");
@@ -184,7 +170,7 @@ mod tests {
     fn files_are_for_the_group_and_go_with_their_folder() {
         let folder = tempfile::tempdir().unwrap();
         let seat = Seat::of(&assignment()).unwrap();
-        write(folder.path(), &seat, &texts(&assignment(), &[], 0, false)).unwrap();
+        write(folder.path(), &seat, &texts("n", &assignment(), &[], 0, false)).unwrap();
         let file = seat.file(folder.path(), "env");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(fs::read_dir(folder.path().join("h")).unwrap().count(), 2, "no scratch file stays");

@@ -4,13 +4,12 @@
 //! what he has not considered: neither an operator that was stopped for a while, nor one whose watch is late, nor one whose watch has
 //! brought something new since.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hatrack_api::access::MANAGED_BY;
-use hatrack_api::cluster_node::{HatAssignment, NodeLease};
+use hatrack_api::cluster_node::{NodeLease, hats_in_words};
 use hatrack_api::hat_binding::FINALIZER;
 use hatrack_api::{Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE, hat_policy};
 use hatrack_hats::authority::{Grant, Scope};
@@ -31,9 +30,6 @@ use crate::operator::Shared;
 
 /// Who writes, in `metadata.managedFields`.
 const FIELD_MANAGER: &str = "hatrack-operator";
-
-/// Most characters of the list of hats in a column.
-const MAX_SUMMARY: usize = 256;
 
 /// Carries actions out.
 #[derive(Clone)]
@@ -125,7 +121,7 @@ impl Actor {
             Action::Fence { node, transitions } => self.fence(action, node, *transitions).await?,
             Action::Assign { node, hats } => {
                 let known = self.known(|world| world.node(node).map(|view| (*view.node).clone()))?;
-                let status = json!({"hats": hats, "summary": {"hats": summary(hats)}});
+                let status = json!({"hats": hats, "summary": {"hats": hats_in_words(hats)}});
                 self.set_status(action, &known, &status, Api::all(self.client.clone())).await?;
             }
             Action::Grant(_) if *self.canary.borrow() != Canary::Alive => return Ok(Done::Withheld),
@@ -438,43 +434,4 @@ fn role_binding(role_kind: &str, grant: &Grant) -> Value {
     let (name, namespace) = (&grant.subject.name, &grant.subject.namespace);
     binding["subjects"] = json!([{"kind": "ServiceAccount", "name": name, "namespace": namespace}]);
     binding
-}
-
-/// Names of the hats that a node is to wear, each with how often if that is more than once: `executor, phone-farm (20)`.
-fn summary(hats: &[HatAssignment]) -> Option<String> {
-    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-    let worn = ["Warmup", "Active", "Probation"];
-    for hat in hats.iter().filter(|hat| worn.contains(&hat.phase.as_str())) {
-        *times.entry(&hat.name).or_default() += 1;
-    }
-    let words =
-        times.iter().map(|(name, times)| if *times > 1 { format!("{name} ({times})") } else { (*name).to_owned() });
-    let text = words.collect::<Vec<_>>().join(", ");
-    let cut = if text.chars().count() > MAX_SUMMARY {
-        text.chars().take(MAX_SUMMARY - 1).chain(['…']).collect()
-    } else {
-        text
-    };
-    (!cut.is_empty()).then_some(cut)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hat(name: &str, phase: &str) -> HatAssignment {
-        let hat = json!({"binding": "u", "name": name, "wearer": "spiffe://x/a", "phase": phase});
-        serde_json::from_value(hat).unwrap()
-    }
-
-    #[test]
-    fn the_summary_names_what_is_to_be_worn() {
-        assert_eq!(summary(&[]), None);
-        assert_eq!(summary(&[hat("a", "Released")]), None);
-        let hats = [hat("phones", "Active"), hat("a", "Warmup"), hat("phones", "Probation"), hat("b", "Expired")];
-        assert_eq!(summary(&hats).as_deref(), Some("a, phones (2)"));
-        let many: Vec<HatAssignment> = (0..60).map(|number| hat(&format!("hat-{number}"), "Active")).collect();
-        let text = summary(&many).unwrap();
-        assert!(text.chars().count() == MAX_SUMMARY && text.ends_with('…'), "{text}");
-    }
 }
