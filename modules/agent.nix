@@ -144,8 +144,8 @@ in
         UMask = "0027";
 
         # Root alone reads the UUID. A board without SMBIOS gets an empty line and is told by its serial number.
-        LoadCredential = "product_uuid:/sys/class/dmi/id/product_uuid";
-        SetCredential = "product_uuid:\\n";
+        LoadCredential = [ "product_uuid:/sys/class/dmi/id/product_uuid" ];
+        SetCredential = [ "product_uuid:\\n" ];
 
         # Devices are seen through sysfs. NVML alone needs nodes: nvidiactl, nvidia-uvm and one for each GPU.
         DeviceAllow = lib.mkIf nvidia "char-nvidia* rw";

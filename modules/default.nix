@@ -11,6 +11,7 @@ let
     control-plane = ./control-plane.nix;
     coral = ./coral.nix;
     disks = ./disks.nix;
+    enrollment = ./enrollment.nix;
     gpu-worker = ./gpu-worker.nix;
     hailo = ./hailo.nix;
     installation = ./installation.nix;

@@ -5,6 +5,8 @@
   ...
 }:
 let
+  inherit (config.hatrack) agent;
+
   layers =
     content:
     [ content ]
@@ -22,7 +24,7 @@ in
     internal = true;
     description = "What `nix run .#install` reads.";
     default = {
-      inherit (config.hatrack.host) install;
+      inherit (config.hatrack.host) class install;
       inherit (config.nixpkgs.hostPlatform) system;
       disks = lib.mapAttrsToList (_: disk: disk.device) config.disko.devices.disk;
       encrypted = lib.any (
@@ -30,6 +32,16 @@ in
       ) partitions;
       # Where the key goes with which the host reads its secrets.
       hostKey = if config.hatrack.secrets.file == null then null else config.hatrack.secrets.hostKey;
+      # Where the token goes with which its agent enrolls. Below /run it comes with the secrets, at each boot.
+      tokenFile =
+        if
+          agent.enable
+          && agent.enrollment.by == "token"
+          && !lib.hasPrefix "/run/" (toString agent.enrollment.tokenFile)
+        then
+          agent.enrollment.tokenFile
+        else
+          null;
     };
   };
 }

@@ -19,6 +19,7 @@ let
 
   secretPath = import ../lib/secret-path.nix { inherit lib; };
 
+  serverAddress = if founds then host.address else founderAddress;
   url = address: "https://${if lib.hasInfix ":" address then "[${address}]" else address}:6443";
 in
 {
@@ -72,6 +73,14 @@ in
       default = [ ];
       description = "Further flags of k3s.";
     };
+
+    url = mkOption {
+      type = types.nullOr types.str;
+      default = if serverAddress == null then null else url serverAddress;
+      readOnly = true;
+      internal = true;
+      description = "Where programs of this machine reach the API server, whether k3s runs here or not.";
+    };
   };
 
   config = lib.mkIf cfg.enable {
@@ -121,7 +130,7 @@ in
       enable = true;
       inherit (cfg) role tokenFile;
       clusterInit = founds;
-      serverAddr = lib.mkIf (!founds && founderAddress != null) (url founderAddress);
+      serverAddr = lib.mkIf (!founds && cfg.url != null) cfg.url;
       # One string, since older releases of the module take no list.
       extraFlags = toString (
         [

@@ -95,5 +95,6 @@ POLICY
   say "made k8s/hats/policy.yaml with the trust domain $domain: it is part of every identity, so change it now or never"
 fi
 
+say "a machine that is no member of Kubernetes gets its token from \`nix run .#install\`, once the founder runs"
 say "commit what is new: every secret in it is encrypted"
 say "keep safe: $owner_key, and the token k3s-token of hosts/secrets.yaml beside your snapshots of etcd, which are of no use without it"

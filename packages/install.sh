@@ -19,6 +19,8 @@ For a Raspberry Pi, `nix run .#install -- NAME` says how to write its card.
   --dry-run            print every command; ask, erase and install nothing
   --yes-erase NAME     do not ask; NAME must be the host's
   --host-key FILE      the host's age key, encrypted by sops or not [default: hosts/NAME/host.age]
+  --token FILE         what the host enrolls with, if it is no member of Kubernetes and its secrets hold no token
+                       [default: a new one, made by `hatrack token create`]
   --disk-key FILE      passphrase of encrypted disks
   --identity FILE      ssh key to log in with
   --port PORT          port of ssh [default: 22]
@@ -48,7 +50,7 @@ run() {
 }
 
 parse_arguments() {
-  flake=. dry_run=no erase='' host_key='' disk_key='' identity='' port=22 wait_minutes=15
+  flake=. dry_run=no erase='' host_key='' token='' disk_key='' identity='' port=22 wait_minutes=15
   local positional=()
   while [ $# -gt 0 ]; do
     case $1 in
@@ -57,12 +59,13 @@ parse_arguments() {
       usage
       exit 0
       ;;
-    --flake | --yes-erase | --host-key | --disk-key | --identity | --port | --wait)
+    --flake | --yes-erase | --host-key | --token | --disk-key | --identity | --port | --wait)
       [ $# -ge 2 ] || fail "$1 needs a value" "see --help"
       case $1 in
       --flake) flake=$2 ;;
       --yes-erase) erase=$2 ;;
       --host-key) host_key=$2 ;;
+      --token) token=$2 ;;
       --disk-key) disk_key=$2 ;;
       --identity) identity=$2 ;;
       --port) port=$2 ;;
@@ -102,6 +105,15 @@ $name is installed from a card:
 
 On a machine that is not aarch64, the build needs a remote builder or boot.binfmt.emulatedSystems = [ "aarch64-linux" ].
 Put the card in and switch the Pi on; \`hatrack nodes $name\` shows it once it has registered.
+CARD
+  local place
+  place=$(fact tokenFile)
+  [ -z "$place" ] || cat <<CARD
+
+It enrolls with a token, which you bring after its first boot:
+
+  hatrack token create $name --class $(fact class) |
+    ssh root@ADDRESS 'install -D -m 600 /dev/stdin $place && systemctl restart hatrack-agent'
 CARD
 }
 
@@ -186,15 +198,15 @@ build() {
   fi
 }
 
-# The host's key goes to the machine before its first boot: with another one it could not read its secrets.
+# The host's key goes to the machine before its first boot: with another one it could not read its secrets. So does its token,
+# without which it would not be let in.
 collect_files() {
   extra=()
-  local place
+  local place files=$work/files
   place=$(fact hostKey)
   if [ -n "$place" ]; then
     [ -f "$host_key" ] ||
       fail "$host_key is not there, and $name reads its secrets with it" "make it with \`nix run .#init\`, or name it with --host-key"
-    local files=$work/files
     install -D -m 600 /dev/null "$files$place"
     if [ "$dry_run" = no ]; then
       if grep -q '"sops"\|^sops:' "$host_key"; then
@@ -205,11 +217,29 @@ collect_files() {
       grep -q '^AGE-SECRET-KEY-' "$files$place" ||
         fail "$host_key is no age key" "name the one that \`nix run .#init\` made with --host-key"
     fi
-    extra+=(--extra-files "$files")
   fi
+  place=$(fact tokenFile)
+  if [ -n "$place" ]; then
+    install -D -m 600 /dev/null "$files$place"
+    bring_token >"$files$place"
+  fi
+  [ ! -d "$files" ] || extra+=(--extra-files "$files")
   if [ "$(fact encrypted)" = true ]; then
     [ -n "$disk_key" ] || fail "the disks of $name are encrypted" "name a file with their passphrase with --disk-key"
     extra+=(--disk-encryption-keys /tmp/disk.key "$disk_key")
+  fi
+}
+
+# The token of the host, on standard output. One that was made for an attempt before is worth nothing from now on.
+bring_token() {
+  local create=(hatrack token create "$name" --class "$(fact class)" --replace)
+  if [ -n "$token" ]; then
+    cat "$token" || fail "$token cannot be read" "name a file that \`hatrack token create\` made with --token"
+  elif [ "$dry_run" = yes ]; then
+    run "${create[@]}" >&3
+  else
+    "${create[@]}" || fail "there is no token with which $name could enroll" \
+      "name a file with --token, made by \`hatrack token create $name --class $(fact class)\` where the cluster is reached; nothing was changed"
   fi
 }
 
@@ -236,6 +266,8 @@ await_ready() {
 }
 
 main() {
+  # Where commands are printed, whatever they write into.
+  exec 3>&1
   parse_arguments "$@"
   read_facts
   if [ "$(fact install)" = sd-image ]; then

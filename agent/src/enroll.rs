@@ -55,6 +55,15 @@ pub enum EnrollError {
     /// Nothing to begin with.
     #[error("this machine has no certificate, and there is no token file")]
     NoToken,
+    /// The kubeconfig of `enroll` is not there yet, or cannot be used.
+    #[error("failed to use the kubeconfig `{}`", path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The token file cannot be read.
     #[error("failed to read the token file `{}`", path.display())]
     TokenFile {
@@ -113,7 +122,11 @@ impl EnrollError {
     /// What to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoToken | Self::TokenFile { .. } => {
+            Self::NoToken => Some(
+                "make one with `hatrack token create NAME --class CLASS`, and name it in `enrollment.token-file`; on a Kubernetes worker \
+                 `hatrack-agent enroll` gets the first certificate",
+            ),
+            Self::TokenFile { .. } => {
                 Some("make one with `hatrack token create NAME --class CLASS`, and name it in `enrollment.token-file`")
             }
             Self::TokenSyntax { .. } | Self::Token(_) => {
@@ -122,6 +135,7 @@ impl EnrollError {
             Self::AnotherMachine { .. } => {
                 Some("take the token file of this machine, or correct `name` and `class` in the configuration")
             }
+            Self::Kubeconfig { .. } => Some("is the kubelet running? It is asked again until it is there"),
             Self::Nameless => None,
             Self::Authority(error) => error.hint(),
             Self::Api(Failure::Unauthorized { .. }) => Some(
@@ -143,7 +157,7 @@ impl EnrollError {
         match self {
             Self::Denied(_) | Self::Failed(_) => jittered(refused),
             Self::Api(failure) => backoff.after(failure),
-            Self::Authority(_) => backoff.again(Pace::Soon),
+            Self::Authority(_) | Self::Kubeconfig { .. } => backoff.again(Pace::Soon),
             _ => backoff.again(Pace::Late),
         }
     }
@@ -243,6 +257,10 @@ impl Keeper {
         let path = self.enrollment.token_file.as_ref().ok_or(EnrollError::NoToken)?;
         let text =
             std::fs::read_to_string(path).map_err(|source| EnrollError::TokenFile { path: path.clone(), source })?;
+        // What the service manager hands over in place of a file that is not there.
+        if text.trim().is_empty() {
+            return Err(EnrollError::NoToken);
+        }
         let token: TokenFile = toml::from_str(&text)
             .map_err(|source| EnrollError::TokenSyntax { path: path.clone(), source: Box::new(source) })?;
         token.check().map_err(EnrollError::Token)?;

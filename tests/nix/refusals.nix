@@ -101,6 +101,22 @@ let
       services.k3s.token = "secret";
       __words = "services.k3s.token of subject is a literal";
     };
+    "no token to enroll with".phone-orchestrator = {
+      hatrack.agent.enrollment.tokenFile = null;
+      __words = "hatrack.agent.enrollment.tokenFile of subject is not set";
+    };
+    "an enrollment by a kubelet that is not there".phone-orchestrator = {
+      hatrack.agent.enrollment.by = "kubelet";
+      __words = "hatrack.agent.enrollment.by of subject is kubelet, and no kubelet runs there";
+    };
+    "no way to enroll and no other access".worker = {
+      hatrack.agent.enrollment.by = null;
+      __words = "hatrack.agent.enrollment.by of subject is null, and hatrack.agent.settings.api names no other access";
+    };
+    "an enrollment beside another access".worker = {
+      hatrack.agent.settings.api.kubeconfig = "/etc/hatrack/kubeconfig";
+      __words = "hatrack.agent.settings.api.kubeconfig of subject is set beside hatrack.agent.enrollment.by";
+    };
     "a GPU class without a driver".gpu-worker = {
       __words = "hatrack.gpu.driver of subject is not set";
     };
@@ -248,6 +264,21 @@ let
           module.hatrack.agent.expects.phones = 30;
         }
         {
+          class = "phone-orchestrator";
+          module.hatrack.agent.enrollment.tokenFile = "/run/secrets/token";
+        }
+        {
+          class = "pi-ai-hat";
+          module = { };
+        }
+        {
+          class = "worker";
+          module.hatrack.agent = {
+            enrollment.by = null;
+            settings.api.kubeconfig = "/etc/hatrack/kubeconfig";
+          };
+        }
+        {
           class = "worker";
           module.systemd.services.repair = {
             partOf = [ "hat@repair.target" ];
@@ -264,8 +295,22 @@ let
     ++ lib.optional (secretPath.check ./refusals.nix) "a secret in the repository is accepted"
     ++ lib.optional (secretPath.check "K10abc::server:def") "a secret as a literal is accepted"
     ++ lib.optional (!secretPath.check "/run/secrets/token") "a secret on the machine is refused";
+
+  # The same of the option itself, whose value is asked for: what its type refuses cannot be had.
+  tokenOf =
+    file:
+    builtins.tryEval
+      (cluster {
+        class = "phone-orchestrator";
+        module.hatrack.agent.enrollment.tokenFile = file;
+      }).subject.config.hatrack.agent.enrollment.tokenFile;
+  tokens =
+    lib.optional (tokenOf "abcdef.0123456789abcdef").success "a token as a literal is accepted"
+    ++ lib.optional (tokenOf ./refusals.nix).success "a token file of the repository is accepted"
+    ++ lib.optional (tokenOf "${builtins.storeDir}/abc-token").success "a token file of the store is accepted"
+    ++ lib.optional (!(tokenOf "/run/token").success) "a token file of the machine is refused";
 in
 {
   cases = map (case: case.title) flat;
-  wrong = wrong ++ sane ++ secrets;
+  wrong = wrong ++ sane ++ secrets ++ tokens;
 }

@@ -51,6 +51,7 @@ let
         );
       "mounts.json" = mounts;
       "installation.json" = config: json config.hatrack.installation;
+      "agent.json" = config: json config.hatrack.agent.settings;
       "operator.json" = config: json config.hatrack.operator.settings;
     }
     // unit "hatrack-operator.service"
@@ -64,10 +65,13 @@ let
       "hat@.target" = config: config.systemd.units."hat@.target".text;
     }
     // unit "hatrack-agent.service"
+    // unit "hatrack-enroll.service"
+    // unit "hatrack-enroll.timer"
     // unit "hatrack-longhorn-preflight.service";
     phones-1 = {
       "agent.json" = config: json config.hatrack.agent.settings;
       "hatrack.rules" = rules;
+      "installation.json" = config: json config.hatrack.installation;
     }
     // unit "adb.service"
     // unit "hatrack-agent.service";

@@ -15,6 +15,7 @@ use nix::unistd::User;
 use tokio::time::{sleep, timeout};
 
 use super::identity::{Cluster, Identity};
+use super::request::Applicant;
 use super::{Desk, EnrollError, file};
 use crate::client::ApiServer;
 use crate::client::backoff::Backoff;
@@ -51,35 +52,40 @@ async fn enroll(config: &Config, kubeconfig: &Path) -> anyhow::Result<()> {
         match attempt(config, kubeconfig, &desk, &applicant, &clock).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                let failure = error.downcast::<EnrollError>()?;
-                trouble.log("this machine gets no certificate", &failure, failure.hint());
-                if matches!(failure, EnrollError::Denied(_) | EnrollError::Identity(_)) {
-                    return Err(failure.into());
+                trouble.log("this machine gets no certificate", &error, error.hint());
+                if matches!(error, EnrollError::Denied(_) | EnrollError::Identity(_)) {
+                    return Err(error.into());
                 }
-                sleep(failure.wait(&mut backoff, enrollment.retry_refused.get())).await;
+                sleep(error.wait(&mut backoff, enrollment.retry_refused.get())).await;
             }
         }
     }
 }
 
+/// The kubeconfig is read anew each time: a kubelet that has just been installed has none yet.
 async fn attempt(
     config: &Config,
     kubeconfig: &Path,
     desk: &Desk,
-    applicant: &super::request::Applicant,
+    applicant: &Applicant,
     clock: &Arc<Clock>,
-) -> anyhow::Result<()> {
-    let read = || format!("failed to use the kubeconfig `{}`", kubeconfig.display());
-    let parsed = Kubeconfig::read_from(kubeconfig).with_context(read)?;
-    let access =
-        kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(read)?;
-    let server = access.cluster_url.to_string().trim_end_matches('/').to_owned();
-    let authority =
-        access.root_cert.with_context(|| format!("the kubeconfig `{}` names no authority", kubeconfig.display()))?;
+) -> Result<(), EnrollError> {
+    let cluster = cluster(config, kubeconfig).await?;
     let api = config::Api { kubeconfig: Some(kubeconfig.to_owned()), ..config.api.clone() };
     let kubelet = ApiServer::new(&api, Arc::clone(clock), Requests::default());
-    desk.apply(&kubelet, &Cluster { server, authority }, applicant).await?;
-    Ok(())
+    desk.apply(&kubelet, &cluster, applicant).await
+}
+
+/// The cluster of the kubeconfig. Its address may be one that the kubelet alone should depend on, so that the configuration's comes first.
+async fn cluster(config: &Config, kubeconfig: &Path) -> Result<Cluster, EnrollError> {
+    let unusable = |source| EnrollError::Kubeconfig { path: kubeconfig.to_owned(), source };
+    let parsed = Kubeconfig::read_from(kubeconfig).map_err(|error| unusable(error.into()))?;
+    let access = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await;
+    let access = access.map_err(|error| unusable(error.into()))?;
+    let authority = access.root_cert.ok_or_else(|| unusable("it names no authority".into()))?;
+    let configured = config.enrollment.as_ref().and_then(|enrollment| enrollment.server.clone());
+    let server = configured.unwrap_or_else(|| access.cluster_url.to_string().trim_end_matches('/').to_owned());
+    Ok(Cluster { server, authority })
 }
 
 /// The agent's user owns its folder and its identity.

@@ -20,6 +20,8 @@ pub struct AgentFiles {
     pub name: String,
     /// What differs from the host's configuration.
     pub settings: Table,
+    /// Whether a test brings its access to the API server, so that it does not enroll.
+    pub has_access: bool,
     /// Whether it starts with the machine.
     pub enabled: bool,
 }
@@ -27,7 +29,7 @@ pub struct AgentFiles {
 impl AgentFiles {
     /// The agent of a host, which starts with the machine.
     pub fn new(host: &'static str, name: &str) -> Self {
-        Self { host, name: name.to_owned(), settings: Table::new(), enabled: true }
+        Self { host, name: name.to_owned(), settings: Table::new(), has_access: true, enabled: true }
     }
 
     /// Adds the files to what a test brings.
@@ -51,6 +53,9 @@ impl AgentFiles {
         let mut table: Table =
             serde_json::from_str(&text(self.host, "agent.json")?).context("agent.json is no table")?;
         table.insert("name".to_owned(), Value::String(self.name.clone()));
+        if self.has_access {
+            table.remove("enrollment");
+        }
         table.extend(self.settings.clone());
         Ok(table)
     }

@@ -18,6 +18,7 @@
           host.class = "phone-orchestrator";
           host.address = "192.168.1.2";
           adb.keyFile = "/var/lib/adb-key";
+          agent.enrollment.by = null;
           agent.settings.api.kubeconfig = "/var/lib/hatrack/kubeconfig";
         };
         environment.systemPackages = [ pkgs.python3 ];

@@ -9,6 +9,7 @@
     hatrack = {
       host.class = "control-plane";
       host.address = "192.168.1.1";
+      agent.enrollment.by = null;
       agent.settings.api.kubeconfig = "/var/lib/hatrack/kubeconfig";
     };
   };
