@@ -1,10 +1,11 @@
-//! What can be typed: `machines`, `node`, `hats` and `program` have the commands, `options` what several of them share.
+//! What can be typed: `machines`, `node`, `token`, `hats` and `program` have the commands, `options` what several of them share.
 
 mod hats;
 mod machines;
 mod node;
 mod options;
 mod program;
+mod token;
 mod values;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -14,6 +15,7 @@ pub use self::machines::{Discover, Nodes, Order, Phones, Register, Try};
 pub use self::node::{Node, NodeVerb, OneNode, Remove};
 pub use self::options::{ClusterOptions, Format, MachineOptions, OutputOptions};
 pub use self::program::{Completions, Init, Manual, ProbeNvml};
+pub use self::token::{CreateToken, ListTokens, RevokeToken, Token, TokenVerb};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 the answer is no, 2 error.
@@ -59,6 +61,7 @@ pub enum Command {
     Nodes(Nodes),
     Phones(Phones),
     Node(Node),
+    Token(Token),
     Hats(Hats),
     Bindings(Bindings),
     Why(Why),

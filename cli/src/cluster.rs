@@ -6,6 +6,7 @@ pub mod kubernetes;
 mod manifest;
 mod schema;
 pub mod society;
+pub mod token;
 pub mod upkeep;
 pub mod watch;
 

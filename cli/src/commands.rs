@@ -17,6 +17,7 @@ mod print;
 mod register;
 mod release;
 mod schedule;
+mod token;
 mod r#try;
 mod verdict;
 mod wear;
@@ -30,6 +31,7 @@ pub use self::cosign::OwnBinding;
 pub use self::init::NotStarted;
 pub use self::node::{NotConfirmed, StillWorn};
 pub use self::schedule::NoFolder;
+pub use self::token::{NoAuthority, NoTokens, StillUsable};
 pub use self::wear::Elsewhere;
 use crate::args::Command;
 use crate::output::Printer;
@@ -42,6 +44,7 @@ pub fn run(command: Command, printer: &Printer) -> anyhow::Result<ExitCode> {
         Command::Register(options) => finish(register::run(options, printer)),
         Command::Nodes(options) => finish(nodes::run(&options, printer)),
         Command::Node(options) => finish(node::run(&options, printer)),
+        Command::Token(options) => finish(token::run(&options, printer)),
         Command::Phones(options) => finish(phones::run(&options, printer)),
         Command::Hats(options) => finish(hats::run(&options, printer)),
         Command::Bindings(options) => finish(bindings::run(&options, printer)),

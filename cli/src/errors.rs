@@ -3,12 +3,17 @@
 use std::io;
 
 use crate::cluster::{Missing, folder, kubernetes};
-use crate::commands::{Elsewhere, NoFolder, NotConfirmed, NotStarted, OwnBinding, StillWorn};
+use crate::commands::{
+    Elsewhere, NoAuthority, NoFolder, NoTokens, NotConfirmed, NotStarted, OwnBinding, StillUsable, StillWorn,
+};
 use crate::identity::Nobody;
 use crate::machine::NoTree;
 use crate::output::Printer;
 use crate::output::style::{self, paint};
 use crate::registration::Refused;
+
+/// The API server's answer to somebody without the right.
+const FORBIDDEN: u16 = 403;
 
 /// How a failed command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +63,8 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
         || error.is::<OwnBinding>()
         || error.is::<Elsewhere>()
         || error.is::<NotConfirmed>()
-        || error.is::<StillWorn>();
+        || error.is::<StillWorn>()
+        || error.is::<StillUsable>();
     if no { Exit::No } else { Exit::Error }
 }
 
@@ -114,6 +120,23 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
                 .to_owned(),
         );
     }
+    if cause.is::<NoTokens>() {
+        return Some(
+            "leave `--cluster` and HATRACK_CLUSTER out: the kubeconfig says which cluster the machine enrolls in"
+                .to_owned(),
+        );
+    }
+    if cause.is::<NoAuthority>() {
+        return Some(
+            "`kubectl config set-cluster NAME --embed-certs --certificate-authority FILE` adds it; k3s has it in `/etc/rancher/k3s/k3s.yaml`"
+                .to_owned(),
+        );
+    }
+    if let Some(StillUsable { node, .. }) = cause.downcast_ref() {
+        return Some(format!(
+            "its file was written when it was made: use that, or make another with `--replace`; `hatrack token revoke {node}` takes it back"
+        ));
+    }
     cause.downcast_ref::<NoTree>().map(|_| "`--root` takes a folder with `sys/`, `proc/` and `etc/` in it".to_owned())
 }
 
@@ -122,6 +145,7 @@ fn of_missing(missing: &Missing) -> Option<String> {
         "node" => "nodes",
         "hat" => "hats",
         "binding" => "bindings",
+        "token" => "token list",
         "policy" => return Some("without it nothing is admitted: apply `k8s/hats/policy.yaml`".to_owned()),
         _ => return None,
     };
@@ -167,7 +191,9 @@ fn of_kubernetes(error: &kubernetes::Error) -> Option<String> {
             "name a folder with `--cluster DIR`, or a kubeconfig with KUBECONFIG; `hatrack try` needs neither"
                 .to_owned(),
         ),
-        kubernetes::Error::Refused { source, .. } => of_policy(&source.message).or_else(|| of_answer(source.code)),
+        kubernetes::Error::Refused { source, .. } => {
+            of_policy(&source.message).or_else(|| of_secrets(source)).or_else(|| of_answer(source.code))
+        }
         kubernetes::Error::Failed { .. } => {
             Some("is the API server of the kubeconfig up, and can it be reached from here?".to_owned())
         }
@@ -175,10 +201,19 @@ fn of_kubernetes(error: &kubernetes::Error) -> Option<String> {
     }
 }
 
+/// Tokens are the only secrets that are asked for.
+fn of_secrets(answer: &kubernetes::Answer) -> Option<String> {
+    (answer.code == FORBIDDEN && answer.message.contains("resource \"secrets\"")).then(|| {
+        "tokens are Secrets of kube-system: this takes list, create and delete on secrets there, which a cluster administrator has; \
+         `--context` uses another context"
+            .to_owned()
+    })
+}
+
 fn of_answer(code: u16) -> Option<String> {
     let hint = match code {
         401 => "the credentials of the kubeconfig are not accepted: they may have expired",
-        403 => "ask who runs the cluster for this right, or use another context with `--context`",
+        FORBIDDEN => "ask who runs the cluster for this right, or use another context with `--context`",
         404 => "are the resources of hatrack installed? `kubectl apply -f k8s/crds`",
         409 => "somebody else changed or keeps it: look at it, then try again",
         _ => return None,

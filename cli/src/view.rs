@@ -11,5 +11,6 @@ pub mod nodes;
 pub mod order;
 pub mod phones;
 pub mod table;
+pub mod tokens;
 pub mod transitions;
 pub mod wearer;

@@ -15,6 +15,7 @@ mod golden {
     mod phones;
     pub mod samples;
     pub mod society;
+    mod tokens;
     pub mod transcript;
     mod upkeep;
     mod wearing;

@@ -4,6 +4,8 @@
 
 #[path = "kubernetes/hats.rs"]
 mod hats;
+#[path = "kubernetes/tokens.rs"]
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

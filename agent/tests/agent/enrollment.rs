@@ -95,7 +95,7 @@ fn setup(bench: &Bench) -> Setup {
 }
 
 /// The request of a machine that waits for an approval.
-async fn request(bench: &Bench) -> CertificateSigningRequest {
+pub async fn request(bench: &Bench) -> CertificateSigningRequest {
     let requests: Api<CertificateSigningRequest> = Api::all(bench.admin.clone());
     let prefix = format!("hatrack-{}-", bench.name);
     let found = async {
@@ -114,7 +114,7 @@ async fn request(bench: &Bench) -> CertificateSigningRequest {
     soon("the request", found).await
 }
 
-async fn decide(bench: &Bench, request: &CertificateSigningRequest, verdict: &str, message: &str) {
+pub async fn decide(bench: &Bench, request: &CertificateSigningRequest, verdict: &str, message: &str) {
     let requests: Api<CertificateSigningRequest> = Api::all(bench.admin.clone());
     let condition = json!({"type": verdict, "status": "True", "reason": "Test", "message": message});
     let patch = Patch::Merge(json!({"status": {"conditions": [condition]}}));
@@ -196,4 +196,12 @@ async fn a_cluster_of_another_authority_gets_no_token() {
         !bench.setup().state_dir().join("requested.key").exists()
             || bench.nodes().get_opt(&bench.name).await.unwrap().is_none()
     );
+}
+
+#[tokio::test]
+async fn an_empty_token_file_is_none() {
+    let (bench, _) = machine_with_a_token().await;
+    std::fs::write(bench.setup().folder.join("token"), "\n").unwrap();
+    let agent = setup(&bench).start();
+    agent.not_ready("this machine has no certificate, and there is no token file").await;
 }

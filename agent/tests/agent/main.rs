@@ -8,6 +8,7 @@ mod clock;
 mod cluster;
 mod enrollment;
 mod identity;
+mod kubelet;
 mod lease;
 mod manager;
 mod outages;

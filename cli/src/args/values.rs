@@ -13,6 +13,16 @@ pub fn node_name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }
 
+/// An address that proves itself by a certificate.
+pub fn https_address(text: &str) -> Result<String, String> {
+    let address = text.parse::<http::Uri>().ok().filter(|address| address.scheme_str() == Some("https"));
+    let is_bare = |address: &http::Uri| matches!(address.path(), "" | "/") && address.query().is_none();
+    address
+        .filter(|address| address.host().is_some_and(|host| !host.is_empty()) && is_bare(address))
+        .map(|_| text.trim_end_matches('/').to_owned())
+        .ok_or_else(|| "an address as `https://10.0.0.1:6443` is needed".to_owned())
+}
+
 /// A class of nodes.
 pub fn class() -> impl TypedValueParser<Value = Class> {
     one_of(Class::ALL, Class::as_str)

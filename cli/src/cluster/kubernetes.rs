@@ -1,5 +1,6 @@
 //! A cluster behind a Kubernetes API server.
 
+mod tokens;
 mod upkeep;
 
 use std::time::Duration;
@@ -33,8 +34,19 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A cluster behind a Kubernetes API server.
 pub struct Kubernetes {
     client: Client,
+    /// Where it is, and how it proves that.
+    pub address: Address,
     /// The namespace of those who name none, as the kubeconfig says.
     pub namespace: String,
+}
+
+/// Where an API server is.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// Its URL, without a slash at the end.
+    pub server: String,
+    /// Certificates (DER) of its authority, if the kubeconfig names one.
+    pub authority: Vec<Vec<u8>>,
 }
 
 /// Why the cluster did not do what was asked.
@@ -107,8 +119,10 @@ impl Kubernetes {
         let mut config = config(context).await?;
         config.connect_timeout = Some(CONNECT_WITHIN);
         let namespace = config.default_namespace.clone();
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let address = Address { server, authority: config.root_cert.clone().unwrap_or_default() };
         let client = Client::try_from(config).map_err(|error| Error::Kubeconfig(error.into()))?;
-        Ok(Self { client, namespace })
+        Ok(Self { client, address, namespace })
     }
 
     /// Where the API server has the objects of a kind.

@@ -16,6 +16,10 @@ fn help() {
         "node",
         "node revoke",
         "node remove",
+        "token",
+        "token create",
+        "token list",
+        "token revoke",
         "hats",
         "bindings",
         "why",
@@ -53,7 +57,13 @@ fn usage_errors() {
         .run("hats --at 14:03 --cluster x")
         .run("hats a --at noon --cluster x")
         .run("plan --until 2020-01-01T00:00:00Z --cluster x")
-        .run("verdict a praise --cluster x");
+        .run("verdict a praise --cluster x")
+        .run("token create phones-1")
+        .run("token create A --class worker")
+        .run("token create a --class worker --ttl 0s")
+        .run("token create a --class worker --server http://10.0.0.1:6443")
+        .run("token create a --class worker --server https://10.0.0.1:6443/k8s")
+        .run("token revoke ../a");
     assert_golden!("usage", session);
 }
 
@@ -96,6 +106,10 @@ fn completions_and_manual_are_for_every_command() {
         "-register",
         "-release",
         "-schedule",
+        "-token-create",
+        "-token-list",
+        "-token-revoke",
+        "-token",
         "-try",
         "-verdict",
         "-wear",

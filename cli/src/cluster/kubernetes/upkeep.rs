@@ -44,7 +44,12 @@ impl Kubernetes {
 }
 
 /// Deletes an object; false when there is none.
-async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams, action: &'static str) -> Result<bool, Error>
+pub(super) async fn delete<K>(
+    api: &Api<K>,
+    name: &str,
+    params: &DeleteParams,
+    action: &'static str,
+) -> Result<bool, Error>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
