@@ -3,6 +3,7 @@
 //! Every period is here, so that no test waits for a default.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -271,9 +272,32 @@ impl Default for Nats {
 }
 
 /// How machines get their certificates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Enrollment {}
+pub struct Enrollment {
+    /// How many requests for one machine are decided within `window`; later ones wait.
+    pub requests: NonZeroUsize,
+    /// For how long a request counts. The cluster itself keeps one that was decided for an hour.
+    pub window: Period,
+    /// How soon a request that waits is looked at again.
+    pub look_again: Period,
+    /// The longest life of a certificate that a machine may ask for.
+    pub longest_life: Period,
+}
+
+impl Default for Enrollment {
+    fn default() -> Self {
+        Self {
+            requests: REQUESTS,
+            window: Period::from_secs(60 * 60),
+            look_again: Period::from_secs(10),
+            longest_life: Period::from_secs(30 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// An agent that is refused asks six times an hour.
+const REQUESTS: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 
 impl Config {
     /// Reads a file. One that is not there is an empty one if `optional`.

@@ -3,10 +3,11 @@
 //! ```text
 //!   watches ─> observe ──World──┬──> decide ──actions──> act ──> API server
 //!                 ▲             ├──> readiness ────────────────> ClusterNode conditions
+//!                 │             ├──> enroll, revocation ───────> requests for certificates, access of machines
 //!                 └──answers────┤
 //!                               └──> serve ──> /metrics /healthz /readyz
-//!   Lease ──> leader ──who leads──> decide, readiness, announce
-//!   forbidden requests ──> canary ──whether the fence bites──> act
+//!   Lease ──> leader ──who leads──> decide, readiness, announce, enroll, revocation
+//!   forbidden requests ──> canary ──whether the fence bites──> act, enroll
 //! ```
 //!
 //! | task | runs | input | output |
@@ -17,6 +18,8 @@
 //! | [`serve`] | always | all outputs | HTTP, sd_notify |
 //! | [`decide`] | while leading | the World, the time | writes |
 //! | [`announce`] | while leading | the records | Events, log lines, messages on NATS |
+//! | [`enroll`] | while leading | requests for certificates, the World | approvals and denials; the first access of a machine |
+//! | [`revocation`] | while leading | `spec.revoked` of ClusterNodes | the end of a machine's access |
 //! | [`node_labels`] | while leading | `status.hats` of ClusterNodes | labels of Kubernetes' Nodes |
 //! | [`readiness`] | while leading | the World, the time | the conditions `Ready` and `IdentityConflict` |
 //!
@@ -35,6 +38,7 @@ mod client;
 mod clock;
 mod config;
 mod decide;
+mod enroll;
 mod failure;
 mod leader;
 mod metrics;
@@ -42,6 +46,7 @@ mod node_labels;
 mod observe;
 mod operator;
 mod readiness;
+mod revocation;
 mod serve;
 
 use std::io::Write;

@@ -80,6 +80,34 @@ impl Announcements {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EnrollmentLabels {
+    verdict: &'static str,
+    reason: &'static str,
+}
+
+/// Requests for certificates by what became of them.
+#[derive(Debug, Clone, Default)]
+pub struct Enrollments(Family<EnrollmentLabels, Counter>);
+
+impl Enrollments {
+    /// A request was approved or denied, or began to wait, for this reason.
+    pub fn count(&self, verdict: &'static str, reason: &'static str) {
+        self.0.get_or_create(&EnrollmentLabels { verdict, reason }).inc();
+    }
+}
+
+/// Machines whose access was taken away because they are revoked.
+#[derive(Debug, Clone, Default)]
+pub struct Revocations(Counter);
+
+impl Revocations {
+    /// One was.
+    pub fn count(&self) {
+        self.0.inc();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: String,
 }
@@ -109,6 +137,10 @@ pub struct Metrics {
     pub decisions: Decisions,
     /// Announcements of records.
     pub announcements: Announcements,
+    /// Requests for certificates.
+    pub enrollments: Enrollments,
+    /// Access that was taken away.
+    pub revocations: Revocations,
     bindings: Family<PhaseLabel, Gauge>,
     held: Family<ReasonLabel, Gauge>,
     queue_age: Gauge<f64, AtomicU64>,
@@ -150,6 +182,10 @@ impl Metrics {
         registry.register("actions", help, metrics.decisions.actions.clone());
         let help = "Announcements of records by what came of them: done, known, pointless or failed";
         registry.register("announcements", help, metrics.announcements.0.clone());
+        let help = "Requests of machines for certificates by what became of them: approved, denied or held, and why";
+        registry.register("enrollments", help, metrics.enrollments.0.clone());
+        let help = "Machines whose access was taken away because they are revoked";
+        registry.register("revocations", help, metrics.revocations.0.clone());
         registry.register("bindings", "HatBindings by phase", metrics.bindings.clone());
         registry.register("held", "Requests that are held by the rule that holds them", metrics.held.clone());
         let age = metrics.queue_age.clone();
@@ -199,6 +235,7 @@ mod tests {
         metrics.requests.count("patch", Some(Kind::Outdated));
         metrics.decisions.decided(Duration::from_millis(5));
         metrics.decisions.acted("record", "done");
+        metrics.enrollments.count("denied", "Revoked");
         let held = |reason: &str| [(reason.to_owned(), 2)].into();
         metrics.text(&Values { held: held("Cooldown"), ..Values::default() }).unwrap();
         let values = Values { held: held("Quorum"), nodes: (3, 1), leads: true, queue_age: 1.5, ..Values::default() };
@@ -208,6 +245,8 @@ mod tests {
             "hatrack_operator_api_requests_total{verb=\"patch\",outcome=\"outdated\"} 1",
             "hatrack_operator_decision_seconds_count 1",
             "hatrack_operator_actions_total{action=\"record\",outcome=\"done\"} 1",
+            "hatrack_operator_enrollments_total{verdict=\"denied\",reason=\"Revoked\"} 1",
+            "hatrack_operator_revocations_total 0",
             "hatrack_operator_held{reason=\"Quorum\"} 2",
             "hatrack_operator_nodes{ready=\"true\"} 3",
             "hatrack_operator_nodes{ready=\"false\"} 1",

@@ -23,7 +23,7 @@ use crate::leader::{Elector, Leadership, Resignation};
 use crate::metrics::Metrics;
 use crate::observe::{self, Observed};
 use crate::serve::View;
-use crate::{node_labels, readiness};
+use crate::{enroll, node_labels, readiness, revocation};
 
 /// Decisions have a thread of their own; these are for requests, watches and pages.
 const THREADS: usize = 2;
@@ -133,6 +133,8 @@ impl Shared {
         let (client, observed) = (self.client.clone(), self.observed.clone());
         tasks.spawn(node_labels::Labeller::new(&self.config, client.clone(), observed.clone()).run());
         tasks.spawn(announce::Announcer::new(self).run());
+        tasks.spawn(enroll::Registrar::new(self).run());
+        tasks.spawn(revocation::Revoker::new(self).run());
         tasks.spawn(readiness::Watcher::new(&self.config, client, observed).run());
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! A machine gets its identity from the cluster's real signer, with a bootstrap token; the approval is a person's here.
+//! A machine gets its identity from the cluster's real signer, with a bootstrap token. Who approves is a person here; the operator's
+//! judgement is tested where the operator is.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -6,16 +7,12 @@ use std::path::Path;
 use hatrack_api::access::node_role_name;
 use hatrack_api::cluster_node::Class;
 use hatrack_api::enrollment::{CLASS_ANNOTATION, HARDWARE_ID_ANNOTATION, groups, hash_text};
-use hatrack_testbed::{ControlPlane, soon};
+use hatrack_testbed::{BootstrapToken, ControlPlane, soon};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use ring::digest::{SHA256, digest};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, MANIFESTS};
@@ -23,58 +20,15 @@ use crate::program::Setup;
 
 const MACHINE: &str = "server-8gpu";
 
-/// What kubeadm publishes for machines that know nothing yet.
-async fn publish_cluster_info(bench: &Bench) {
-    let cluster = json!({"server": bench.plane.url(), "certificate-authority-data":
-        k8s_openapi::ByteString(bench.plane.ca_pem().as_bytes().to_vec())});
-    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster}]});
-    let group = "rbac.authorization.k8s.io";
-    let name = "cluster-info";
-    apply::<ConfigMap>(bench, "kube-public", name, json!({"data": {"kubeconfig": kubeconfig.to_string()}})).await;
-    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}]);
-    apply::<Role>(bench, "kube-public", name, json!({"rules": rules})).await;
-    let subjects = json!([{"apiGroup": group, "kind": "User", "name": "system:anonymous"}]);
-    let role = json!({"apiGroup": group, "kind": "Role", "name": name});
-    apply::<RoleBinding>(bench, "kube-public", name, json!({"roleRef": role, "subjects": subjects})).await;
-}
-
-async fn apply<K>(bench: &Bench, namespace: &str, name: &str, mut content: Value)
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
-        + serde::de::DeserializeOwned
-        + Clone
-        + std::fmt::Debug,
-    K::DynamicType: Default,
-{
-    let kind = K::DynamicType::default();
-    content["apiVersion"] = K::api_version(&kind).into();
-    content["kind"] = K::kind(&kind).into();
-    content["metadata"] = json!({"name": name});
-    let api: Api<K> = Api::namespaced(bench.admin.clone(), namespace);
-    api.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(content)).await.unwrap();
-}
-
-/// A machine that has a token file and nothing else; and the name of its token's Secret.
-async fn machine_with_a_token() -> (Bench, String) {
+/// A machine that has a token file and nothing else; and its token.
+async fn machine_with_a_token() -> (Bench, BootstrapToken) {
     let plane = ControlPlane::shared().await.unwrap();
     plane.install(Path::new(MANIFESTS)).await.unwrap();
     let bench = Bench::without_access(plane, MACHINE).await;
-    publish_cluster_info(&bench).await;
-    let id: String = std::iter::repeat_with(|| fastrand::digit(36)).take(6).collect();
-    let secret = format!("bootstrap-token-{id}");
-    let content = json!({"type": "bootstrap.kubernetes.io/token", "stringData": {
-        "token-id": id, "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true",
-        "auth-extra-groups": groups(&bench.name, Class::Worker).join(","),
-    }});
-    apply::<Secret>(&bench, "kube-system", &secret, content).await;
-    let token = format!("{id}.0123456789abcdef");
-    write_token(&bench, &token, &hash_of(bench.plane.ca_pem()));
-    (bench, secret)
-}
-
-fn hash_of(pem: &str) -> String {
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-    hash_text(digest(&SHA256, &certificate).as_ref())
+    bench.plane.publish_cluster_info().await.unwrap();
+    let token = bench.plane.bootstrap_token(&groups(&bench.name, Class::Worker)).await.unwrap();
+    write_token(&bench, &token.token, &bench.plane.ca_hash().unwrap());
+    (bench, token)
 }
 
 fn write_token(bench: &Bench, token: &str, hash: &str) {
@@ -124,7 +78,7 @@ pub async fn decide(bench: &Bench, request: &CertificateSigningRequest, verdict:
 
 #[tokio::test]
 async fn a_machine_enrolls_with_its_token_and_lives_on_its_certificate_until_it_is_revoked() {
-    let (bench, secret) = machine_with_a_token().await;
+    let (bench, token) = machine_with_a_token().await;
     bench.allow(&bench.name, &bench.identity).await;
     let agent = setup(&bench).start();
     let asked = request(&bench).await;
@@ -144,10 +98,7 @@ async fn a_machine_enrolls_with_its_token_and_lives_on_its_certificate_until_it_
     assert!(!state.join("requested.key").exists());
 
     // The token is not needed any more.
-    Api::<Secret>::namespaced(bench.admin.clone(), "kube-system")
-        .delete(&secret, &DeleteParams::default())
-        .await
-        .unwrap();
+    bench.plane.revoke_token(&token).await.unwrap();
     std::fs::remove_file(bench.setup().folder.join("token")).unwrap();
     agent.stop().await;
     let agent = setup(&bench).start();

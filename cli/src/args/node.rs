@@ -28,7 +28,8 @@ pub enum NodeVerb {
     /// Ban the machine: the operator takes its rights away, and no certificate is given under this name
     ///
     /// Sets `spec.revoked`. The operator removes the ClusterRoleBinding of the node, which ends what the machine may do at once,
-    /// with its certificate still valid, and moves its hats. To lift the ban, clear `spec.revoked` and enroll the machine anew.
+    /// with its certificate still valid, and moves its hats. To lift the ban, remove the node and enroll the machine
+    /// anew with another token.
     Revoke(OneNode),
     /// Let another machine take the name, as after a replaced board
     ///

@@ -6,8 +6,10 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod announcements;
+mod applicant;
 mod canary;
 mod cluster;
+mod enrollment;
 mod grants;
 mod life;
 mod machine;

@@ -11,25 +11,28 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::applicant::{ask, bearer, request, token, verdict};
 use crate::cluster::{Bench, MANIFESTS, breakable, gone};
 use crate::machine::{Machine, gpu};
 
 /// Rights that no request shows: an apply that makes an object is a patch in the log and needs `create`, and the API server asks
-/// for `escalate` and `bind` inside of one.
-const INSIDE: [&str; 6] = [
+/// for `escalate` and `bind` inside of one, and for `approve` inside of an approval.
+const INSIDE: [&str; 7] = [
     "create clusterroles",
     "create clusterrolebindings",
     "escalate roles",
     "escalate clusterroles",
     "bind roles",
     "bind clusterroles",
+    "approve signers",
 ];
 
 /// What is read anew when somebody else was faster, which no test can be sure to bring about for each kind.
 const OVERTAKEN: [&str; 5] = ["get clusternodes", "get hats", "get hatpolicies", "get hatbindings", "get hatswaps"];
 
 /// The groups that this test knows to use.
-const GROUPS: [&str; 5] = ["", "society.zeta.io", "coordination.k8s.io", "events.k8s.io", "rbac.authorization.k8s.io"];
+const GROUPS: [&str; 6] =
+    ["", "society.zeta.io", "coordination.k8s.io", "events.k8s.io", "rbac.authorization.k8s.io", "certificates.k8s.io"];
 
 fn granted() -> BTreeSet<String> {
     let mut granted = BTreeSet::new();
@@ -66,6 +69,10 @@ async fn every_right_is_needed_and_no_other() {
     let needs = json!([{"name": "gpu", "class": "gpu", "selectors": [selector]}]);
     let placed = bench.ask(&bench.hat(json!({"requirements": {"devices": needs}})).await, "ann").await;
     bench.phase(&placed, Phase::Active).await;
+    let newcomer = unique("newcomer");
+    let bearer = bearer(&cluster.plane, &token(&cluster.plane, &newcomer).await).await;
+    let asked = ask(&bearer, request(&newcomer, "A1")).await;
+    assert_eq!(verdict(&bench.admin, &asked).await.0, "Approved");
     machine.connect(false);
     let supervised = bench.hat(json!({})).await;
     let above = bench.hat(json!({"supervises": [supervised], "termSeconds": 1})).await;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use toml::{Table, Value};
 
 use crate::payload::Payload;
-use crate::programs::program;
+use crate::program;
 
 const TEXTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../nix/texts");
 

@@ -16,15 +16,14 @@ mod image;
 mod machine;
 mod payload;
 mod phones;
-mod programs;
 mod qemu;
 mod requirements;
 mod snapshot;
 
 pub use agent::{AgentFiles, text};
 pub use control::Answer;
+pub use hatrack_testbed::program;
 pub use machine::Machine;
 pub use payload::Payload;
 pub use phones::{Gadget, Interface, Phones, twenty};
-pub use programs::program;
 pub use requirements::missing;

@@ -7,7 +7,8 @@
 //!   and read the API server's audit log.
 //! * [`FaultProxy`]: between a client and the API server; it refuses, cuts, stalls, delays, answers
 //!   by itself, lets watches go stale, and records every request.
-//! * [`Program`]: a program of hatrack as it is installed: its log, its pages, its end.
+//! * [`BootstrapToken`]: what a machine begins with that has no certificate yet.
+//! * [`program`], [`Program`]: a program of hatrack as it is installed: its log, its pages, its end.
 //! * [`cached`]: a folder of what is expensive to make, made once.
 //!
 //! Nothing is left behind by a test process that panics or is killed (`keeper.sh`).
@@ -15,6 +16,8 @@
 mod audit;
 mod authority;
 mod binaries;
+mod bootstrap;
+mod built;
 mod cache;
 mod control_plane;
 mod error;
@@ -35,6 +38,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use audit::AuditEvent;
 pub use authority::Identity;
 pub use binaries::{Binaries, kubectl};
+pub use bootstrap::BootstrapToken;
+pub use built::program;
 pub use cache::cached;
 pub use control_plane::{ControlPlane, PrivateControlPlane};
 pub use error::{Error, Result};

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context as _, Result, bail};
+use crate::error::{Error, Result};
 
 /// The program of a package, such as `hatrack-agent`; it is built when it is not there or older than a source of its.
+///
+/// # Errors
+/// When it cannot be built; the compiler's words are in the message.
 pub fn program(package: &str) -> Result<PathBuf> {
-    let test = env::current_exe().context("cannot tell where this test lies")?;
-    let folder = test.parent().and_then(Path::parent).context("this test lies in no target folder")?;
-    let program = folder.join(package);
+    let test = env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
+    // A test lies beside the others in `deps`, a program one folder above.
+    let program = test.ancestors().nth(2).unwrap_or(&test).join(package);
     if !is_fresh(&program) {
         build(package)?;
     }
@@ -42,9 +45,14 @@ fn build(package: &str) -> Result<()> {
         .args(["build", "--quiet", "--package", package])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .output()
-        .context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("{package} cannot be built:\n{}", String::from_utf8_lossy(&output.stderr));
+        .map_err(|source| Error::Start { program: "cargo".to_owned(), source })?;
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(())
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::Failed {
+        program: format!("cargo build --package {package}"),
+        status: output.status.to_string(),
+        output: words,
+    })
 }
