@@ -90,6 +90,11 @@ pub async fn token(plane: &ControlPlane, name: &str) -> BootstrapToken {
     plane.bootstrap_token(&groups(name, Class::Worker)).await.unwrap()
 }
 
+/// A token for a GPU worker of this name.
+pub async fn gpu_token(plane: &ControlPlane, name: &str) -> BootstrapToken {
+    plane.bootstrap_token(&groups(name, Class::GpuWorker)).await.unwrap()
+}
+
 /// Whoever has a token.
 pub async fn bearer(plane: &ControlPlane, token: &BootstrapToken) -> Client {
     let mut config = plane.config_for(&plane.admin_identity().unwrap()).await.unwrap();
