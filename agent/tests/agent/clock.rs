@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use crate::cluster::{Bench, condition};
+use crate::program::{Agent, Setup};
 
 const MACHINE: &str = "server-8gpu";
 
@@ -16,6 +17,39 @@ fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut found = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).filter(|file| file.exists());
     found.next().expect("libfaketime is installed (Debian: apt-get install faketime)")
+}
+
+/// A wall clock that is as far off as a file says, for one agent.
+pub struct WallClock(PathBuf);
+
+impl WallClock {
+    /// It is right; `set` changes that, also while the agent runs.
+    pub fn of(setup: &mut Setup) -> Self {
+        let clock = Self(setup.folder.join("offset"));
+        clock.set("+0");
+        setup.environment = vec![
+            ("LD_PRELOAD", library().display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.0.display().to_string()),
+            ("FAKETIME_NO_CACHE", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ];
+        clock
+    }
+
+    /// So far off, as `faketime` writes it: `+5h`, `-2m`, `-40y`.
+    pub fn set(&self, offset: &str) {
+        fs::write(&self.0, offset).unwrap();
+    }
+}
+
+/// Waits until the agent knows that its wall clock is so many seconds ahead of the API server's.
+pub async fn skewed(agent: &Agent, seconds: f64) {
+    let skew = async {
+        while (agent.metric("hatrack_agent_clock_skew_seconds").await - seconds).abs() >= 10.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    crate::soon("the skew", skew).await;
 }
 
 fn renewed(lease: &NodeLease) -> Timestamp {
@@ -27,29 +61,13 @@ fn renewed(lease: &NodeLease) -> Timestamp {
 async fn a_clock_that_jumps_changes_nothing() {
     let bench = Bench::new(MACHINE).await;
     let mut setup = bench.direct();
-    let offset = setup.folder.join("offset");
-    fs::write(&offset, "+0").unwrap();
-    setup.environment = vec![
-        ("LD_PRELOAD", library().display().to_string()),
-        ("FAKETIME_TIMESTAMP_FILE", offset.display().to_string()),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-    ];
+    let clock = WallClock::of(&mut setup);
     let agent = setup.start();
     agent.ready().await;
     let before = bench.node().await;
     for (jump, seconds) in [("+5h", 18_000.0), ("-2m", -120.0)] {
-        fs::write(&offset, jump).unwrap();
-        let skew = async {
-            loop {
-                let skew = agent.metric("hatrack_agent_clock_skew_seconds").await;
-                if (skew - seconds).abs() < 10.0 {
-                    return;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        crate::soon("the jump", skew).await;
+        clock.set(jump);
+        skewed(&agent, seconds).await;
         let jumped = bench.leases().get(&bench.name).await.unwrap();
         for _ in 0..3 {
             let last = renewed(&bench.leases().get(&bench.name).await.unwrap());

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use hatrack_api::access::node_role_name;
 use hatrack_api::cluster_node::Class;
@@ -15,6 +16,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::{Duration, sleep};
 
+use crate::clock::{WallClock, skewed};
 use crate::cluster::{Bench, MANIFESTS};
 use crate::program::Setup;
 
@@ -143,16 +145,36 @@ async fn a_cluster_of_another_authority_gets_no_token() {
     write_token(&bench, "abcdef.0123456789abcdef", &hash_text(&[0xab; 32]));
     let agent = setup(&bench).start();
     agent.not_ready("is not of the cluster that the token file is for").await;
-    assert!(
-        !bench.setup().state_dir().join("requested.key").exists()
-            || bench.nodes().get_opt(&bench.name).await.unwrap().is_none()
-    );
+    // There is nothing to ask with: the token was not shown to anybody.
+    let state = bench.setup().state_dir();
+    assert!(!state.join("requested.key").exists() && !state.join("kubeconfig").exists());
+    let all = Api::<CertificateSigningRequest>::all(bench.admin.clone()).list(&ListParams::default()).await.unwrap();
+    let prefix = format!("hatrack-{}-", bench.name);
+    assert!(all.items.iter().all(|request| !request.metadata.name.as_ref().unwrap().starts_with(&prefix)));
 }
 
 #[tokio::test]
-async fn an_empty_token_file_is_none() {
+async fn a_machine_that_boots_in_the_wrong_year_enrolls_and_stays_when_it_learns_the_time() {
     let (bench, _) = machine_with_a_token().await;
-    std::fs::write(bench.setup().folder.join("token"), "\n").unwrap();
-    let agent = setup(&bench).start();
-    agent.not_ready("this machine has no certificate, and there is no token file").await;
+    bench.allow(&bench.name, &bench.identity).await;
+    let mut setup = setup(&bench);
+    let clock = WallClock::of(&mut setup);
+    clock.set("-40y");
+    let agent = setup.start();
+    let asked = request(&bench).await;
+    decide(&bench, &asked, "Approved", "").await;
+    agent.ready().await;
+    let since_1970 = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let expiry = agent.metric("hatrack_agent_certificate_expiry_timestamp_seconds").await;
+    assert!(expiry > since_1970() + 3600.0, "{expiry}");
+
+    // In that year it boots again, and then it learns the time.
+    assert!(agent.stop().await.success());
+    let agent = setup.start();
+    agent.ready().await;
+    assert!(agent.metric("hatrack_agent_clock_skew_seconds").await < -1e9);
+    clock.set("+0");
+    skewed(&agent, 0.0).await;
+    agent.ready().await;
+    assert_eq!(agent.count("asked for a certificate"), 0, "the one it has is good");
 }

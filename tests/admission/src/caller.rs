@@ -144,6 +144,19 @@ impl Caller {
         self.granted(&rules, &json!({"resource": "nodes", "verb": "delete"})).await;
     }
 
+    /// Lets the caller do anything to requests for certificates, and approve and sign for every signer.
+    pub async fn may_write_requests(&self) {
+        let group = "certificates.k8s.io";
+        let resources =
+            ["certificatesigningrequests", "certificatesigningrequests/approval", "certificatesigningrequests/status"];
+        let verbs = ["create", "get", "update", "patch", "delete"];
+        let rules = json!([
+            {"apiGroups": [group], "resources": resources, "verbs": verbs},
+            {"apiGroups": [group], "resources": ["signers"], "verbs": ["approve", "sign"]},
+        ]);
+        self.granted(&rules, &json!({"group": group, "resource": "signers", "verb": "sign"})).await;
+    }
+
     /// Grants `rules`, and waits until the authorizer allows `sample`: it learns of a role a moment later.
     async fn granted(&self, rules: &Value, sample: &Value) {
         let metadata = json!({"name": unique("caller")});
@@ -198,6 +211,14 @@ impl Caller {
         let name = text(object, "/metadata/name");
         let change = Patch::Merge(json!({"status": status}));
         Outcome::of(self.api(object).patch_status(name, &PatchParams::default(), &change).await)
+    }
+
+    /// Adds a decision to the request for a certificate `object`.
+    pub async fn decide(&self, object: &Value, verdict: &str) -> Outcome {
+        let condition = json!({"type": verdict, "status": "True", "reason": "Test", "message": ""});
+        let change = Patch::Merge(json!({"status": {"conditions": [condition]}}));
+        let name = text(object, "/metadata/name");
+        Outcome::of(self.api(object).patch_subresource("approval", name, &PatchParams::default(), &change).await)
     }
 
     /// Deletes `object`.
