@@ -1,5 +1,7 @@
 //! Who asks for a certificate: the real agent of a machine on paper, or somebody who writes a request by hand.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
 
 use hatrack_api::cluster_node::Class;
@@ -66,6 +68,15 @@ impl Applicant {
 
     /// Starts its agent.
     pub fn start(&self) -> Program {
+        self.program("run", &[])
+    }
+
+    /// Asks once with the kubeconfig of its kubelet, as root does.
+    pub fn enroll_with(&self, kubeconfig: &Path) -> Program {
+        self.program("enroll", &["--with".as_ref(), kubeconfig.as_os_str()])
+    }
+
+    fn program(&self, verb: &str, arguments: &[&OsStr]) -> Program {
         let folder = self.folder.path();
         let text = format!(
             "name = \"{}\"\nclass = \"worker\"\nroot = \"{}\"\nstate-dir = \"{}\"\nlisten = \"127.0.0.1:0\"\n{PERIODS}\
@@ -78,7 +89,7 @@ impl Applicant {
         let file = folder.join("agent.toml");
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(program("hatrack-agent").unwrap());
-        command.args(["run", "--log-format", "json", "--config"]).arg(&file);
+        command.args([verb, "--log-format", "json", "--config"]).arg(&file).args(arguments);
         command.env("HATRACK_LOG", "info,hatrack_agent=debug");
         Program::start(&mut command)
     }
