@@ -28,7 +28,7 @@ pub struct Case {
     pub review: Value,
     /// Names of the Gatekeeper policies that deny it.
     pub denied: BTreeSet<String>,
-    /// A part of what the one that denies says.
+    /// A part of what the one that denies says; empty where several deny.
     pub message: String,
     /// What the rules of hats hold the request for; `None`: they admit it.
     pub held: Option<String>,
@@ -91,6 +91,13 @@ pub fn cases(now: Timestamp) -> Result<Vec<Case>, Malformed> {
                 case.objects.iter().chain([&case.review]).find(|object| !object["metadata"]["name"].is_string())
             {
                 return Err(malformed(&format!("{}: metadata.name is no text: {nameless}", case.name)));
+            }
+            // A policy that denies for another reason than the one that is meant would pass.
+            if case.denied.len() == 1 && case.message.is_empty() {
+                return Err(malformed(&format!(
+                    "{}: one policy denies, and `message` does not say with which words",
+                    case.name
+                )));
             }
             cases.push(case);
         }
