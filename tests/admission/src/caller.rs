@@ -47,12 +47,7 @@ impl Caller {
         person.known_as(&identity).await.is_allowed();
         let probe = unique("probe");
         person.may("wear", &probe).await;
-        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        eventually("the policies know the person", async || {
-            let asked = serde_json::from_value(binding(&probe, &person.spiffe_id)).unwrap();
-            person.api(&binding(&probe, "")).create(&dry_run, &asked).await.ok()
-        })
-        .await;
+        person.is_known_to_wear(&probe).await;
         person
     }
 
@@ -184,6 +179,17 @@ impl Caller {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         }
+    }
+
+    /// Waits until the policies know who this is. The caller may wear the hat.
+    pub async fn is_known_to_wear(&self, hat: &str) {
+        let own = binding(hat, &self.spiffe_id);
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        eventually("the policies know the caller", async || {
+            let asked = serde_json::from_value(own.clone()).unwrap();
+            self.api(&own).create(&dry_run, &asked).await.ok()
+        })
+        .await;
     }
 
     /// Creates `object`.
