@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use hatrack_api::cluster_node::{Class, Expects, InvalidName, Profile, check_name};
-use hatrack_api::enrollment::SIGNER;
+use hatrack_api::enrollment::{SHORTEST_LIFE, SIGNER};
 use hatrack_discover::root::Root;
 pub use hatrack_service::Period;
 use serde::de::Error;
@@ -249,9 +249,6 @@ impl Default for Enrollment {
     }
 }
 
-/// The shortest life that the API takes.
-const SHORTEST_LIFE: Period = Period::from_secs(600);
-
 /// When the machine is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -425,7 +422,7 @@ impl Config {
             if enrollment.server.as_deref().is_some_and(|server| !is_https(server)) {
                 return Err(ConfigError::Access("enrollment.server is no address such as `https://10.0.0.1:6443`"));
             }
-            if enrollment.lifetime < SHORTEST_LIFE {
+            if enrollment.lifetime.get() < SHORTEST_LIFE {
                 return Err(ConfigError::Lifetime(enrollment.lifetime));
             }
             self.api.kubeconfig = Some(crate::enroll::file(&self.state_dir));

@@ -4,6 +4,7 @@
 //! writes into each request that is made with it: the operator reads there for whom the token was made, and no requester can say otherwise.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ pub const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
 /// What a certificate may be used for: nothing but this.
 pub const USAGE: &str = "client auth";
+
+/// The shortest life of a certificate that the API server lets anybody ask for.
+pub const SHORTEST_LIFE: Duration = Duration::from_mins(10);
 
 /// Group of every token of a machine: it may make a request and follow it (`k8s/rbac/enrollment.yaml`).
 pub const BOOTSTRAP_GROUP: &str = "system:bootstrappers:society";

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hatrack_api::cluster_node::check_name;
+use hatrack_api::enrollment::SHORTEST_LIFE;
 use hatrack_hats::Periods;
 use hatrack_service::Period;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,9 @@ pub enum ConfigError {
         /// How long the others wait.
         duration: Period,
     },
+    /// No request for a certificate would be in order.
+    #[error("enrollment.longest-life ({0}) is shorter than 10 minutes, which is the least that anybody can ask for")]
+    LongestLife(Period),
     /// Waiting that ends before it begins.
     #[error("backoff.max ({max}) is shorter than backoff.min ({min})")]
     Backoff {
@@ -77,6 +81,7 @@ impl ConfigError {
             Self::Leader { .. } => {
                 "leave out leader.period, leader.deadline and leader.duration, or make each longer than the one before"
             }
+            Self::LongestLife(_) => "make enrollment.longest-life longer, or leave it out",
             Self::Backoff { .. } => "make backoff.max longer, or leave it out",
         }
     }
@@ -327,6 +332,10 @@ impl Config {
         if max < min {
             return Err(ConfigError::Backoff { min, max });
         }
+        let longest = self.enrollment.longest_life;
+        if longest.get() < SHORTEST_LIFE {
+            return Err(ConfigError::LongestLife(longest));
+        }
         Ok(self)
     }
 
@@ -376,6 +385,8 @@ mod tests {
         for leader in ["period = \"10s\"", "deadline = \"20s\"", "duration = \"1s\""] {
             assert!(matches!(complete(&format!("[leader]\n{leader}")), Err(ConfigError::Leader { .. })), "{leader}");
         }
+        let short = complete("[enrollment]\nlongest-life = \"9m\"");
+        assert!(matches!(short, Err(ConfigError::LongestLife(_))));
         assert!(matches!(complete("[backoff]\nmin = \"1m\""), Err(ConfigError::Backoff { .. })));
     }
 

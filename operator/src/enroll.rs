@@ -228,12 +228,9 @@ impl Registrar {
 
     async fn approve(&mut self, request: &Request, claim: &Claim, is_first: bool) -> Result<(), Failure> {
         let node = &claim.node;
-        if is_first {
+        if is_first && self.leadership.holds() {
             self.access.give(node).await?;
             tracing::info!(node, "the machine is given access to its own objects");
-        }
-        if !self.leadership.holds() {
-            return Ok(());
         }
         let message = format!("{node} is the machine {}, by {}", claim.hardware_id, claim.by.as_str());
         if self.write(request, "Approved", "Machine", &message).await? {
@@ -266,8 +263,11 @@ impl Registrar {
         }
     }
 
-    /// Writes a verdict. Says whether it was this one: somebody else may have been faster, which the watch will say.
+    /// Writes a verdict, while this operator leads. Says whether it was this one: somebody else may have been faster, which the watch will say.
     async fn write(&mut self, request: &Request, verdict: &str, reason: &str, message: &str) -> Result<bool, Failure> {
+        if !self.leadership.holds() {
+            return Ok(false);
+        }
         let mut object = request.object.clone();
         let condition = json!({"type": verdict, "status": "True", "reason": reason, "message": message});
         let conditions = &mut object.status.get_or_insert_default().conditions;

@@ -322,6 +322,35 @@ mod tests {
         assert_eq!(pem(&format!("{BEGIN}\nAAAA\n{END}\n")), Err(Unreadable::Der));
     }
 
+    /// The operator reads what anybody with a token writes, and nothing of it may end the operator.
+    #[test]
+    fn a_damaged_document_is_read_as_it_is_or_not_at_all() {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let whole = document_with(&samples::key(), |params| {
+            params.subject_alt_names = vec![rcgen::SanType::DnsName("a".try_into().unwrap())];
+        });
+        let der = CertificateSigningRequestDer::from_pem_slice(whole.as_bytes()).unwrap();
+        let mut read = 0;
+        for _ in 0..5_000 {
+            let mut damaged = der.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let place = random.usize(..damaged.len());
+                damaged[place] = random.u8(..);
+            }
+            damaged.truncate(random.usize(damaged.len() / 2..damaged.len() * 2));
+            let base64 = serde_json::to_value(k8s_openapi::ByteString(damaged)).unwrap();
+            let pem = format!("{BEGIN}\n{}\n{END}\n", base64.as_str().unwrap());
+            let document = Document::parse(pem.as_bytes());
+            // Its extension does not get lost by damage elsewhere.
+            if let Ok(document) = document {
+                read += 1;
+                assert!(!document.extras.is_empty(), "seed {seed}: {document:?}");
+            }
+        }
+        assert!(read > 20, "seed {seed}: {read}");
+    }
+
     #[test]
     fn a_quotation_is_short_and_has_no_lines() {
         assert_eq!(quoted("gpu-1"), "gpu-1");

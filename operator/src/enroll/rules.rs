@@ -8,7 +8,7 @@ use std::time::Duration;
 use hatrack_api::cluster_node::{Class, check_name};
 use hatrack_api::enrollment::{
     BOOTSTRAP_CLASS_PREFIX, BOOTSTRAP_GROUP, BOOTSTRAP_NODE_PREFIX, CLASS_ANNOTATION, HARDWARE_ID_ANNOTATION,
-    KUBELET_USER_PREFIX, USAGE,
+    KUBELET_USER_PREFIX, SHORTEST_LIFE, USAGE,
 };
 use hatrack_api::{ClusterNode, NODE_GROUP, NODE_USER_PREFIX};
 use hatrack_service::Period;
@@ -24,9 +24,6 @@ const KUBELET_GROUP: &str = "system:nodes";
 
 /// Longest hardware id, as in the schema of ClusterNodes.
 const MAX_HARDWARE_ID: usize = 64;
-
-/// The shortest life that the API server lets anybody ask for.
-const SHORTEST_LIFE: Duration = Duration::from_mins(10);
 
 /// What becomes of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
