@@ -67,6 +67,11 @@ let
     // unit "hatrack-agent.service"
     // unit "hatrack-enroll.service"
     // unit "hatrack-enroll.timer"
+    // {
+      "tmpfiles.conf" =
+        config:
+        lib.concatLines (lib.filter (lib.hasInfix "/var/lib/hatrack") config.systemd.tmpfiles.rules);
+    }
     // unit "hatrack-longhorn-preflight.service";
     phones-1 = {
       "agent.json" = config: json config.hatrack.agent.settings;

@@ -34,6 +34,11 @@ impl Payload {
         self.append(path, 0o600, AGENT_ID, content.as_ref())
     }
 
+    /// A file that root alone may read.
+    pub fn root_secret(&mut self, path: &str, content: impl AsRef<[u8]>) -> Result<()> {
+        self.append(path, 0o600, 0, content.as_ref())
+    }
+
     /// A program, from a file of the host; what debuggers need of it stays there.
     pub fn program(&mut self, path: &str, program: &Path) -> Result<()> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;

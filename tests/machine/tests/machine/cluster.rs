@@ -81,11 +81,22 @@ impl Cluster {
         soon("the access of the node", allowed).await;
     }
 
+    /// Where a machine reaches this control plane.
+    pub fn address(&self) -> Result<String> {
+        let port = self.plane.url().rsplit(':').next().context("an address without a port")?;
+        Ok(format!("https://10.0.2.2:{port}"))
+    }
+
+    /// A kubeconfig of a user, by an address.
+    pub fn kubeconfig(&self, address: &str, user: &str, groups: &[&str]) -> Result<Vec<u8>> {
+        let identity = self.plane.client_certificate(user, groups, PATIENCE * 10)?;
+        Ok(std::fs::read(self.plane.kubeconfig_via(address, &identity)?)?)
+    }
+
     /// What an agent brings, with the certificate of its name and the way to this control plane from a machine.
     pub fn payload(&self, agent: &AgentFiles) -> Result<Payload> {
-        let port = self.plane.url().rsplit(':').next().context("an address without a port")?;
         let identity = self.plane.node_identity(&agent.name)?;
-        let kubeconfig = self.plane.kubeconfig_via(&format!("https://10.0.2.2:{port}"), &identity)?;
+        let kubeconfig = self.plane.kubeconfig_via(&self.address()?, &identity)?;
         let mut payload = Payload::default();
         agent.add_to(&mut payload)?;
         payload.secret("/etc/hatrack/kubeconfig", std::fs::read(kubeconfig)?)?;

@@ -6,6 +6,7 @@
 mod boot;
 mod cluster;
 mod disks;
+mod enrollment;
 mod faults;
 mod phones;
 mod report;
