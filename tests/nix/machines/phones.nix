@@ -5,11 +5,14 @@
   name = "hatrack-phones";
 
   nodes = {
-    founder = {
-      imports = [ (import ./node.nix { inherit self; }) ];
-      hatrack.host.class = "control-plane";
-      hatrack.host.address = "192.168.1.1";
-    };
+    founder =
+      { pkgs, ... }:
+      {
+        imports = [ (import ./node.nix { inherit self; }) ];
+        hatrack.host.class = "control-plane";
+        hatrack.host.address = "192.168.1.1";
+        environment.systemPackages = [ pkgs.hatrack ];
+      };
     phones =
       { lib, pkgs, ... }:
       {
@@ -18,8 +21,6 @@
           host.class = "phone-orchestrator";
           host.address = "192.168.1.2";
           adb.keyFile = "/var/lib/adb-key";
-          agent.enrollment.by = null;
-          agent.settings.api.kubeconfig = "/var/lib/hatrack/kubeconfig";
         };
         environment.systemPackages = [ pkgs.python3 ];
         # The kernel of NixOS is built without virtual controllers.
@@ -51,9 +52,10 @@
     start_all()
     founder.wait_until_succeeds("k3s kubectl get clusterrole hatrack:operator", timeout=600)
 
-    access = founder.succeed("bash ${./access.sh} phones ${../../../k8s/rbac/node.yaml} | base64 --wrap 0")
-    phones.succeed("base64 --decode <<<" + access + " >/var/lib/hatrack/kubeconfig")
-    phones.succeed("chown hatrack /var/lib/hatrack/kubeconfig && chmod 0400 /var/lib/hatrack/kubeconfig")
+    create = "hatrack token create phones --class phone-orchestrator --server https://192.168.1.1:6443"
+    token = founder.succeed("KUBECONFIG=/etc/rancher/k3s/k3s.yaml " + create + " | base64 --wrap 0")
+    phones.succeed("mkdir /var/lib/hatrack-enrollment")
+    phones.succeed("base64 --decode <<<" + token + " >/var/lib/hatrack-enrollment/token.toml")
     phones.succeed("${self.inputs.nixpkgs.legacyPackages.x86_64-linux.android-tools}/bin/adb keygen /var/lib/adb-key")
     phones.succeed("systemctl restart adb.service hatrack-agent.service")
     founder.wait_until_succeeds("k3s kubectl get clusternode phones", timeout=600)

@@ -1,5 +1,5 @@
 # A machine of the control plane is a Ready ClusterNode after its first boot, and the same one after a reboot. k3s applies what
-# that takes, and the operator says Ready.
+# that takes, and the operator lets it in and says Ready.
 { self }:
 {
   name = "hatrack-registers";
@@ -9,8 +9,6 @@
     hatrack = {
       host.class = "control-plane";
       host.address = "192.168.1.1";
-      agent.enrollment.by = null;
-      agent.settings.api.kubeconfig = "/var/lib/hatrack/kubeconfig";
     };
   };
 
@@ -27,10 +25,9 @@
         founder.wait_until_succeeds("systemctl is-active hatrack-operator.service", timeout=300)
         founder.succeed("test $(stat --format '%U %a' /var/lib/hatrack-operator/kubeconfig | tr -d ' ') = root600")
 
-    founder.succeed("bash ${./access.sh} founder ${../../../k8s/rbac/node.yaml} >/var/lib/hatrack/kubeconfig")
-    founder.succeed("chown hatrack /var/lib/hatrack/kubeconfig && chmod 0400 /var/lib/hatrack/kubeconfig")
-    founder.succeed("systemctl restart hatrack-agent.service")
-    wait_for_node()
+    with subtest("it enrolls by its kubelet, and the operator lets it in"):
+        wait_for_node()
+        founder.succeed("test $(stat --format '%U %a' /var/lib/hatrack/kubeconfig | tr -d ' ') = hatrack600")
 
     with subtest("the agent is unprivileged"):
         founder.succeed("test $(ps -o user= -C hatrack-agent | sort -u) = hatrack")

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use futures::StreamExt as _;
 use hatrack_api::{ClusterNode, SYSTEM_NAMESPACE, access};
 use hatrack_machine::{AgentFiles, Payload};
@@ -81,26 +81,26 @@ impl Cluster {
         soon("the access of the node", allowed).await;
     }
 
-    /// Where a machine reaches this control plane.
-    pub fn address(&self) -> Result<String> {
-        let port = self.plane.url().rsplit(':').next().context("an address without a port")?;
-        Ok(format!("https://10.0.2.2:{port}"))
-    }
-
-    /// A kubeconfig of a user, by an address.
-    pub fn kubeconfig(&self, address: &str, user: &str, groups: &[&str]) -> Result<Vec<u8>> {
-        let identity = self.plane.client_certificate(user, groups, PATIENCE * 10)?;
-        Ok(std::fs::read(self.plane.kubeconfig_via(address, &identity)?)?)
+    /// Where a machine finds the API server.
+    pub fn address(&self) -> String {
+        self.plane.url().replace("127.0.0.1", "10.0.2.2")
     }
 
     /// What an agent brings, with the certificate of its name and the way to this control plane from a machine.
     pub fn payload(&self, agent: &AgentFiles) -> Result<Payload> {
         let identity = self.plane.node_identity(&agent.name)?;
-        let kubeconfig = self.plane.kubeconfig_via(&self.address()?, &identity)?;
+        let kubeconfig = self.plane.kubeconfig_via(&self.address(), &identity)?;
         let mut payload = Payload::default();
         agent.add_to(&mut payload)?;
         payload.secret("/etc/hatrack/kubeconfig", std::fs::read(kubeconfig)?)?;
         Ok(payload)
+    }
+
+    /// The kubeconfig of the kubelet of a machine, which reaches the API server by an address of its own.
+    pub fn kubelet(&self, name: &str, address: &str) -> Result<Vec<u8>> {
+        let user = format!("system:node:{name}");
+        let identity = self.plane.client_certificate(&user, &["system:nodes"], PATIENCE * 10)?;
+        Ok(std::fs::read(self.plane.kubeconfig_via(address, &identity)?)?)
     }
 
     pub fn nodes(&self) -> Api<ClusterNode> {

@@ -6,8 +6,8 @@
 mod boot;
 mod cluster;
 mod disks;
-mod enrollment;
 mod faults;
+mod kubelet;
 mod phones;
 mod report;
 mod unit;

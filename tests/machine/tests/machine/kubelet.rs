@@ -1,4 +1,4 @@
-//! The units that bring a machine its certificate, as systemd runs them. The approval is a person's here.
+//! The unit that asks for a worker's first certificate with the kubelet's identity, as systemd runs it. The approval is a person's here.
 
 use hatrack_machine::{AgentFiles, Machine, Payload, text};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
@@ -61,7 +61,7 @@ async fn is_ready(machine: &Machine) {
 
 /// What the flake gives a Kubernetes worker, and in place of k3s its port on loopback, which is not open yet.
 fn worker(cluster: &Cluster, name: &str) -> Payload {
-    let server = cluster.address().unwrap();
+    let server = cluster.address();
     let mut enrollment = Table::new();
     enrollment.insert("server".to_owned(), Value::String(server.clone()));
     let settings = Table::from_iter([("enrollment".to_owned(), Value::Table(enrollment))]);
@@ -77,7 +77,7 @@ fn worker(cluster: &Cluster, name: &str) -> Payload {
     payload.file("/etc/systemd/system/k3s.service", proxy).unwrap();
     let port = KUBELETS_SERVER.strip_prefix("https://").unwrap();
     payload.file("/etc/systemd/system/k3s.socket", format!("[Socket]\nListenStream={port}\n")).unwrap();
-    let kubelet = cluster.kubeconfig(KUBELETS_SERVER, &format!("system:node:{name}"), &["system:nodes"]).unwrap();
+    let kubelet = cluster.kubelet(name, KUBELETS_SERVER).unwrap();
     payload.root_secret("/root/kubelet.kubeconfig", kubelet).unwrap();
     payload
 }
