@@ -209,11 +209,11 @@ impl Cluster {
         }
     }
 
-    /// One node.
-    pub async fn node(&self, name: &str) -> anyhow::Result<Option<ClusterNode>> {
+    /// One object of a kind that has no namespaces.
+    pub async fn get<K: Kind>(&self, name: &str) -> anyhow::Result<Option<K>> {
         match self {
             Self::Folder(folder) => Ok(folder.get(None, name)?),
-            Self::Kubernetes(kubernetes) => Ok(kubernetes.node(name).await?),
+            Self::Kubernetes(kubernetes) => Ok(kubernetes.get(name).await?),
         }
     }
 
@@ -221,7 +221,7 @@ impl Cluster {
     pub fn watch<K: Kind>(&self) -> anyhow::Result<Watch<K>> {
         match self {
             Self::Folder(folder) => Ok(Watch::Folder(FolderWatch::open::<K>(folder.clone())?)),
-            Self::Kubernetes(kubernetes) => Ok(Watch::Kubernetes(KubernetesWatch::open(kubernetes.api(), None))),
+            Self::Kubernetes(kubernetes) => Ok(Watch::Kubernetes(KubernetesWatch::open(kubernetes.followed(), None))),
         }
     }
 
@@ -230,7 +230,7 @@ impl Cluster {
         match self {
             Self::Folder(folder) => Ok(Watch::Folder(FolderWatch::open::<HatBinding>(folder.clone())?)),
             Self::Kubernetes(kubernetes) => {
-                Ok(Watch::Kubernetes(KubernetesWatch::open(kubernetes.bindings(namespace), name)))
+                Ok(Watch::Kubernetes(KubernetesWatch::open(kubernetes.followed_bindings(namespace), name)))
             }
         }
     }

@@ -3,7 +3,6 @@
 use hatrack_api::HatPolicy;
 use hatrack_api::hat_binding::ServiceAccountRef;
 use hatrack_hats::throttles::{identity_of, spiffe_id};
-use kube::ResourceExt;
 
 use crate::args::IdentityOptions;
 use crate::cluster::{Cluster, Missing};
@@ -30,10 +29,8 @@ pub struct Nobody {
 
 /// Who the options name, else who types.
 pub async fn of(cluster: &Cluster, options: &IdentityOptions) -> anyhow::Result<Identity> {
-    let policies = cluster.list::<HatPolicy>().await?;
-    let named = |policy: &HatPolicy| policy.name_any() == hatrack_api::hat_policy::NAME;
-    let policy = policies.into_iter().find(named).map(|policy| policy.spec);
-    let policy = policy.ok_or_else(|| Missing::of::<HatPolicy>(hatrack_api::hat_policy::NAME))?;
+    let name = hatrack_api::hat_policy::NAME;
+    let policy = cluster.get::<HatPolicy>(name).await?.ok_or_else(|| Missing::of::<HatPolicy>(name))?.spec;
     if let Some(account) = &options.as_service_account {
         let spiffe_id = spiffe_id(&policy, &account.namespace, &account.name);
         return Ok(Identity { spiffe_id, account: Some(account.clone()) });

@@ -6,6 +6,8 @@
 mod hats;
 #[path = "kubernetes/tokens.rs"]
 mod tokens;
+#[path = "kubernetes/wearing.rs"]
+mod wearing;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

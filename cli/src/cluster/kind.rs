@@ -27,6 +27,8 @@ pub trait Kind:
 {
     /// The word for one of them in messages.
     const NOUN: &'static str;
+    /// What it is to get one.
+    const GET: &'static str;
     /// What it is to list them.
     const LIST: &'static str;
     /// Whether they live in namespaces.
@@ -48,6 +50,7 @@ macro_rules! kinds {
     ($($kind:ty: $noun:literal, $nouns:literal, $namespaced:literal;)*) => {$(
         impl Kind for $kind {
             const NOUN: &'static str = $noun;
+            const GET: &'static str = concat!("get the ", $noun);
             const LIST: &'static str = concat!("list ", $nouns);
             const IS_NAMESPACED: bool = $namespaced;
 

@@ -29,6 +29,9 @@ const AGENT: &str = "hatrack-agent";
 /// An API server that does not even accept a connection within this time is away.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
+/// One that accepted a request and then says nothing for this long is away, too: a connection can die without a trace.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A cluster behind a Kubernetes API server.
@@ -36,6 +39,8 @@ pub struct Kubernetes {
     client: Client,
     /// Where it is, and how it proves that.
     pub address: Address,
+    /// For watches, in which nothing is said while nothing changes: they look after themselves.
+    follower: Client,
     /// The namespace of those who name none, as the kubeconfig says.
     pub namespace: String,
 }
@@ -96,6 +101,23 @@ const INVALID: u16 = 422;
 /// The API server's answer to a name that nothing has.
 const NOT_FOUND: u16 = 404;
 
+/// The API server has too much to do.
+const TOO_MANY: u16 = 429;
+
+/// From here on, the API server says that the fault is its own.
+const OWN_FAULT: u16 = 500;
+
+impl Error {
+    /// Whether the same may be done a moment later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::NoCluster | Self::Kubeconfig(_) => false,
+            Self::Refused { source, .. } => source.code == TOO_MANY || source.code >= OWN_FAULT,
+            Self::Failed { .. } => true,
+        }
+    }
+}
+
 impl Answer {
     /// What the API server said, without the name of the policy where one denied it: that is for those who wrote it.
     fn of(status: &kube::core::Status) -> Self {
@@ -121,8 +143,11 @@ impl Kubernetes {
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let address = Address { server, authority: config.root_cert.clone().unwrap_or_default() };
-        let client = Client::try_from(config).map_err(|error| Error::Kubeconfig(error.into()))?;
-        Ok(Self { client, address, namespace })
+        let unusable = |error: kube::Error| Error::Kubeconfig(error.into());
+        let follower = Client::try_from(config.clone()).map_err(unusable)?;
+        (config.read_timeout, config.reset_reader_on_write) = (Some(ANSWER_WITHIN), true);
+        let client = Client::try_from(config).map_err(unusable)?;
+        Ok(Self { client, address, follower, namespace })
     }
 
     /// Where the API server has the objects of a kind.
@@ -132,10 +157,17 @@ impl Kubernetes {
 
     /// Where the API server has the bindings of a namespace, or all of them.
     pub fn bindings(&self, namespace: Option<&str>) -> Api<HatBinding> {
-        match namespace {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
+        bindings(&self.client, namespace)
+    }
+
+    /// Where a watch finds the objects of a kind.
+    pub fn followed<K: Kind>(&self) -> Api<K> {
+        Api::all(self.follower.clone())
+    }
+
+    /// Where a watch finds the bindings of a namespace, or all of them.
+    pub fn followed_bindings(&self, namespace: Option<&str>) -> Api<HatBinding> {
+        bindings(&self.follower, namespace)
     }
 
     /// Every object of a kind, sorted by name.
@@ -153,9 +185,9 @@ impl Kubernetes {
         self.bindings(Some(namespace)).get_opt(name).await.map_err(failed("get the binding"))
     }
 
-    /// One node.
-    pub async fn node(&self, name: &str) -> Result<Option<ClusterNode>, Error> {
-        self.api::<ClusterNode>().get_opt(name).await.map_err(failed("get the node"))
+    /// One object of a kind that has no namespaces.
+    pub async fn get<K: Kind>(&self, name: &str) -> Result<Option<K>, Error> {
+        self.api::<K>().get_opt(name).await.map_err(failed(K::GET))
     }
 
     /// Everything that decisions are about.
@@ -206,7 +238,7 @@ impl Kubernetes {
         name: &str,
         plan: impl FnOnce(Option<&ClusterNode>) -> Result<Registration, Refused>,
     ) -> anyhow::Result<Registered> {
-        let existing = self.node(name).await?;
+        let existing = self.get::<ClusterNode>(name).await?;
         let registration = plan(existing.as_ref())?;
         let specified = match &existing {
             Some(node) if node.spec == registration.spec => node.clone(),
@@ -255,6 +287,13 @@ async fn config(context: Option<&str>) -> Result<Config, Error> {
         }
         Err(error) if std::env::var_os("KUBECONFIG").is_some() => Err(unusable(error)),
         Err(_) => Config::incluster().map_err(|_| Error::NoCluster),
+    }
+}
+
+fn bindings(client: &Client, namespace: Option<&str>) -> Api<HatBinding> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
     }
 }
 

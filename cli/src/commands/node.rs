@@ -38,7 +38,8 @@ pub async fn run(options: &Node, printer: &Printer) -> anyhow::Result<Outcome> {
 /// A cluster and a node of it.
 async fn find(options: &OneNode) -> anyhow::Result<(Cluster, ClusterNode)> {
     let cluster = Cluster::open(&options.cluster).await?;
-    let node = cluster.node(&options.name).await?.ok_or_else(|| Missing::of::<ClusterNode>(&options.name))?;
+    let node =
+        cluster.get::<ClusterNode>(&options.name).await?.ok_or_else(|| Missing::of::<ClusterNode>(&options.name))?;
     Ok((cluster, node))
 }
 

@@ -27,7 +27,9 @@ struct Document {
 pub async fn run(options: &Phones, printer: &Printer) -> anyhow::Result<Outcome> {
     let cluster = Cluster::open(&options.cluster).await?;
     let mut nodes: Vec<ClusterNode> = match &options.node {
-        Some(name) => vec![cluster.node(name).await?.ok_or_else(|| Missing::of::<ClusterNode>(name.clone()))?],
+        Some(name) => {
+            vec![cluster.get::<ClusterNode>(name).await?.ok_or_else(|| Missing::of::<ClusterNode>(name.clone()))?]
+        }
         None => cluster.list::<ClusterNode>().await?.into_iter().filter(phones::concerns).collect(),
     };
     nodes.sort_by(|a, b| order::natural(&a.name_any(), &b.name_any()));

@@ -1,6 +1,7 @@
 //! `hatrack wear`: somebody asks for a hat, and perhaps runs a command as its wearer.
 
 mod process;
+mod take_off;
 mod wait;
 
 use std::process::ExitCode;
@@ -32,9 +33,7 @@ pub struct Elsewhere {
 pub async fn run(options: Wear, printer: &Printer) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::open(&options.cluster).await?;
     let me = identity::of(&cluster, &options.identity).await?;
-    if cluster.list::<Hat>().await?.iter().all(|hat| hat.name_any() != options.hat) {
-        return Err(Missing::of::<Hat>(&options.hat).into());
-    }
+    cluster.get::<Hat>(&options.hat).await?.ok_or_else(|| Missing::of::<Hat>(&options.hat))?;
     if options.command.is_empty() {
         ask(&cluster, &options, &me, printer).await
     } else {
@@ -88,9 +87,7 @@ async fn wear(cluster: &Cluster, options: &Wear, me: &Identity, printer: &Printe
     let mut signals = Signals::open()?;
     let binding = cluster.ask(&asked(cluster, options, me)).await?;
     let ended = wait_and_run(cluster, options, &binding, &mut signals, printer).await;
-    // What was not taken off would be worn by nobody.
-    let released = cluster.release(&binding).await.and_then(|()| cluster.settle().map(drop));
-    if let Err(error) = released {
+    if let Err(error) = take_off::take_off(cluster, &binding, &mut signals, printer).await {
         let command =
             format!("`hatrack release -n {} {}`", binding.namespace().unwrap_or_default(), binding.name_any());
         printer.note(&format!("{} the hat is still on: {command} takes it off", paint(style::CARE, "note:")));
@@ -147,7 +144,7 @@ async fn wait_and_run(
 
 /// The node of the hat, if it is this machine: elsewhere its devices mean nothing.
 async fn here(cluster: &Cluster, binding: &HatBinding, name: &str) -> anyhow::Result<ClusterNode> {
-    let node = cluster.node(name).await?.ok_or_else(|| Missing::of::<ClusterNode>(name))?;
+    let node = cluster.get::<ClusterNode>(name).await?.ok_or_else(|| Missing::of::<ClusterNode>(name))?;
     let identity = node.status.as_ref().and_then(|status| status.identity.clone()).unwrap_or_default();
     let this = machine::identity();
     let same = match (&identity.machine_id, &this.machine_id) {

@@ -1,45 +1,46 @@
 //! Hats of real users against a real API server, whose policies admit and refuse. The operator's decisions are written by the tests.
 
+use std::path::PathBuf;
+
 use hatrack_admission_tests::caller::Caller;
-use hatrack_api::hat_binding::Phase;
-use hatrack_api::{Hat, HatBinding, HatBindingStatus};
+use hatrack_api::{Hat, HatBinding};
 use hatrack_testbed::unique;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{Cluster, Ended, PATIENCE, command, run};
+use super::{Cluster, Ended, PATIENCE, run};
 
 /// Somebody with a kubeconfig.
-struct Person {
-    caller: Caller,
-    kubeconfig: std::path::PathBuf,
+pub struct Person {
+    pub caller: Caller,
+    pub kubeconfig: PathBuf,
 }
 
 impl Person {
-    async fn known(cluster: &Cluster) -> Self {
+    pub async fn known(cluster: &Cluster) -> Self {
         Self::with_kubeconfig(cluster, Caller::person(&cluster.plane).await)
     }
 
-    fn with_kubeconfig(cluster: &Cluster, caller: Caller) -> Self {
+    pub fn with_kubeconfig(cluster: &Cluster, caller: Caller) -> Self {
         let identity = cluster.plane.client_certificate(&caller.user, &[], PATIENCE * 10).unwrap();
         Self { caller, kubeconfig: cluster.plane.kubeconfig_for(&identity).unwrap() }
     }
 
-    async fn run(&self, line: &str) -> Ended {
+    pub async fn run(&self, line: &str) -> Ended {
         run(&self.kubeconfig, line).await
     }
 }
 
-struct Stage {
-    cluster: Cluster,
-    hat: String,
-    bindings: Api<HatBinding>,
+pub struct Stage {
+    pub cluster: Cluster,
+    pub hat: String,
+    pub bindings: Api<HatBinding>,
     as_operator: Api<HatBinding>,
 }
 
 impl Stage {
-    async fn with_a_hat(spec: Value) -> Self {
+    pub async fn with_a_hat(spec: Value) -> Self {
         let cluster = Cluster::start().await;
         let hat = unique("hat");
         let admin = cluster.plane.admin().await.unwrap();
@@ -55,7 +56,7 @@ impl Stage {
     }
 
     /// The one binding of the hat, when it is there.
-    async fn asked(&self) -> HatBinding {
+    pub async fn asked(&self) -> HatBinding {
         hatrack_admission_tests::eventually("somebody asks for the hat", async || {
             let bindings = self.bindings.list(&ListParams::default()).await.unwrap();
             bindings.items.into_iter().find(|binding| binding.spec.hat == self.hat)
@@ -63,7 +64,7 @@ impl Stage {
         .await
     }
 
-    async fn decide(&self, name: &str, status: Value) {
+    pub async fn decide(&self, name: &str, status: Value) {
         let patch = Patch::Merge(json!({"status": status}));
         self.as_operator.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }
@@ -161,53 +162,6 @@ async fn others_vouch_and_judge_each_in_their_own_name() {
         ["Probation", "Restore"]
     );
     assert!(verdicts.iter().all(|verdict| verdict.by == bob.caller.spiffe_id));
-}
-
-#[tokio::test]
-async fn a_command_waits_for_its_hat_and_ends_with_it() {
-    let stage = Stage::with_a_hat(json!({"authority": {}})).await;
-    let ada = Person::known(&stage.cluster).await;
-    ada.caller.may("wear", &stage.hat).await;
-    let start = |script: &str| {
-        let mut command = command(&ada.kubeconfig, &format!("wear {} --", stage.hat));
-        command
-            .args(["/bin/sh", "-c", script])
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped());
-        command.spawn().unwrap()
-    };
-    let worn = json!({"phase": Phase::Active, "transitions": 1, "boundAt": "2026-01-01T00:00:00Z"});
-
-    let first = start("/usr/bin/printenv HATRACK_HAT; exit 7");
-    let binding = stage.asked().await;
-    stage.decide(binding.metadata.name.as_ref().unwrap(), worn.clone()).await;
-    let output = first.wait_with_output().await.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).trim()),
-        (Some(7), stage.hat.as_str()),
-        "{said}"
-    );
-    assert!(said.contains("nobody has decided on it yet") && said.contains("is on"), "{said}");
-    assert!(
-        stage.bindings.get_opt(binding.metadata.name.as_ref().unwrap()).await.unwrap().is_none(),
-        "it is taken off"
-    );
-
-    let second = start("trap 'exit 3' TERM; while :; do /bin/sleep 0.1; done");
-    let binding = stage.asked().await;
-    let name = binding.metadata.name.unwrap();
-    stage.decide(&name, worn).await;
-    hatrack_admission_tests::eventually("the command runs", async || {
-        let status: Option<HatBindingStatus> = stage.binding(&name).await.status;
-        status.filter(|status| status.phase == Phase::Active)
-    })
-    .await;
-    stage.bindings.delete(&name, &DeleteParams::default()).await.unwrap();
-    let output = second.wait_with_output().await.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    // Either the command had begun and was ended, or the hat was gone before it began.
-    assert!(matches!(output.status.code(), Some(3 | 143 | 1)), "{:?} {said}", output.status);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use hatrack_api::HatBinding;
 use hatrack_api::hat_binding::Phase;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use tokio::time::timeout;
 
 use super::process::Signals;
 use crate::cluster::Cluster;
@@ -15,6 +16,12 @@ use crate::errors;
 use crate::output::Printer;
 use crate::output::style::{self, paint};
 use crate::view::{age, bindings};
+
+/// How long after the end of a term its renewal may still be on its way: the operator begins to act at the end.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// How long the last question whether a term was renewed may take.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// What a wait came to.
 pub enum Waited {
@@ -79,17 +86,8 @@ impl<'a> Wait<'a> {
     /// Waits until the hat is off, by what the cluster says or by the clock, and says why.
     pub async fn until_over(&mut self) -> String {
         loop {
-            let ends = self.known.status.as_ref().and_then(|status| status.expires_at.as_ref()).map(|ends| ends.0);
-            let left = ends.map(|ends| Duration::try_from(ends.duration_since(Timestamp::now())).unwrap_or_default());
-            let next = tokio::select! {
-                next = self.next() => next,
-                () = tokio::time::sleep(left.unwrap_or(Duration::MAX / 4)), if left.is_some() => {
-                    // In a folder nobody else looks at the clock; elsewhere a renewal may be on its way, but the end has come.
-                    match self.renewed(ends).await {
-                        Some(binding) => Ok(Some(binding)),
-                        None => return format!("the term of {} ended", self.known.spec.hat),
-                    }
-                }
+            let Some(next) = self.next_in_term().await else {
+                return format!("the term of {} ended", self.known.spec.hat);
             };
             match next {
                 Ok(Some(binding)) if binding.metadata.deletion_timestamp.is_some() => {
@@ -111,12 +109,29 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// The binding as it is after the next change; `None`: its term ended and was not renewed.
+    async fn next_in_term(&mut self) -> Option<anyhow::Result<Option<HatBinding>>> {
+        let Some(ends) = ends(&self.known) else { return Some(self.next().await) };
+        if let Ok(next) = timeout(left(ends), self.next()).await {
+            return Some(next);
+        }
+        // A cluster that is known to be away renews nothing.
+        if !self.cluster.is_folder()
+            && !self.trouble
+            && let Ok(next) = timeout(left(ends + SLACK), self.next()).await
+        {
+            return Some(next);
+        }
+        // In a folder nobody else looks at the clock; elsewhere the watch may have died without a trace.
+        let renewed = timeout(LAST_LOOK, self.renewed(ends)).await.ok()??;
+        Some(Ok(Some(renewed)))
+    }
+
     /// The binding with a later end, if its term was renewed at this one.
-    async fn renewed(&mut self, ended: Option<Timestamp>) -> Option<HatBinding> {
+    async fn renewed(&mut self, ended: Timestamp) -> Option<HatBinding> {
         self.cluster.settle().ok()?;
         let binding = self.cluster.binding(&self.known.namespace()?, &self.name).await.ok()??;
-        let ends = binding.status.as_ref()?.expires_at.as_ref().map(|ends| ends.0);
-        let renewed = bindings::phase(&binding).is_worn() && ends > ended;
+        let renewed = bindings::phase(&binding).is_worn() && ends(&binding).is_none_or(|ends| ends > ended);
         renewed.then(|| {
             self.known = binding.clone();
             binding
@@ -129,7 +144,7 @@ impl<'a> Wait<'a> {
             let wait = self.cluster.settle()?.wait;
             let change = match wait {
                 None => self.watch.next().await?,
-                Some(wait) => match tokio::time::timeout(wait, self.watch.next()).await {
+                Some(wait) => match timeout(wait, self.watch.next()).await {
                     Ok(change) => change?,
                     Err(_due) => continue,
                 },
@@ -174,4 +189,14 @@ impl<'a> Wait<'a> {
     fn say(&self, words: &str) {
         self.printer.note(&format!("{} {words}", paint(style::HINT, "wear:")));
     }
+}
+
+/// When the term of a binding ends.
+fn ends(binding: &HatBinding) -> Option<Timestamp> {
+    binding.status.as_ref()?.expires_at.as_ref().map(|ends| ends.0)
+}
+
+/// How long until then.
+fn left(time: Timestamp) -> Duration {
+    Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default()
 }
