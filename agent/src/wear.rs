@@ -16,6 +16,7 @@
 //! shutdown the service manager stops the targets itself.
 
 mod files;
+mod heard;
 mod record;
 mod seat;
 mod step;
@@ -31,7 +32,7 @@ use hatrack_service::log::{Trouble, chain};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::record::{End, Kept, KeptFile, Record, Renewed, Stage};
 use self::seat::Seat;
@@ -51,6 +52,9 @@ const MESSAGE: usize = 512;
 /// Timers of the event loop stand still during suspend: no wait is longer, so that a deadline that passed meanwhile is met soon
 /// after.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Least time between two looks at units for what is heard of them: what comes in between is looked at together.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Most turns without a pause, before news is waited for.
 const TURNS: usize = 4;
@@ -92,6 +96,10 @@ pub struct Wearer {
     units: BTreeMap<String, Units>,
     orders: BTreeMap<String, Orders>,
     systemd: Option<Systemd>,
+    /// When units were last looked at.
+    looked_at: Option<Instant>,
+    /// Whether something was heard of them since.
+    has_news: bool,
     failure: Option<String>,
     trouble: Trouble,
     wakes_at: Option<Duration>,
@@ -125,6 +133,8 @@ impl Wearer {
             units: BTreeMap::new(),
             orders: BTreeMap::new(),
             systemd: None,
+            looked_at: None,
+            has_news: false,
             failure: None,
             trouble: Trouble::default(),
             wakes_at: None,
@@ -309,15 +319,26 @@ impl Wearer {
             self.systemd = None;
             return written;
         }
+        if !self.is_look_due() {
+            return written;
+        }
         if self.systemd.is_none() {
             let connected = Systemd::connect(&self.config.bus, self.config.deadline.get()).await;
             self.systemd = Some(connected.map_err(|error| {
                 format!("the service manager cannot be reached at {}: {}", self.config.bus, chain(&error))
             })?);
         }
+        (self.looked_at, self.has_news) = (Some(Instant::now()), false);
+        tracing::debug!("units are looked at");
         let strays = self.strays(&hats).await?;
         self.found = true;
         hats.extend(strays);
+        // One that is at rest may be started again, and is stopped again.
+        self.orders.retain(|hat, _| hats.contains(hat));
+        self.units.retain(|hat, _| hats.contains(hat));
+        if let Some(systemd) = &self.systemd {
+            systemd.listen_for(&hats);
+        }
         for hat in hats {
             // Nothing begins without its files, and everything ends without them.
             if let Err(error) = self.bring(&hat, written.is_ok()).await {
@@ -326,6 +347,16 @@ impl Wearer {
             }
         }
         written
+    }
+
+    /// Whether units are to be looked at. Time, a renewal of the Lease and another observation say nothing about them.
+    fn is_look_due(&self) -> bool {
+        let is_late = self.looked_at.is_none_or(|at| at.elapsed() >= self.config.check.get());
+        self.systemd.is_none() || self.has_news || self.is_moving() || is_late
+    }
+
+    fn is_moving(&self) -> bool {
+        self.kept.records.values().any(|record| matches!(record.stage, Stage::Starting | Stage::Ending))
     }
 
     /// Hats that run and that nobody assigned: they are stopped.
@@ -368,6 +399,10 @@ impl Wearer {
             }
             Act::Start => {
                 tracing::info!(hat, "a hat is put on");
+                records
+                    .iter_mut()
+                    .filter(|record| record.stage == Stage::Starting)
+                    .for_each(|record| record.ordered = true);
                 // Before it is done: an agent that is killed now finds that it was done.
                 if let Err(why) = self.save() {
                     tracing::warn!(why, "what is started cannot be kept");
@@ -480,36 +515,43 @@ impl Wearer {
     /// Waits for news.
     async fn pause(&mut self) {
         let now = since_boot();
-        let is_moving = |record: &Record| matches!(record.stage, Stage::Starting | Stage::Ending);
         let mut wait = self.wakes_at.map(|at| at.saturating_sub(now).min(LONGEST_WAIT));
         if self.failure.is_some() {
             wait = Some(wait.map_or(self.retry, |wait| wait.min(self.retry)));
         }
         if self.systemd.is_some() {
-            let check = if self.kept.records.values().any(is_moving) { LONGEST_WAIT } else { self.config.check.get() };
+            let since = self.looked_at.map_or(Duration::ZERO, |at| at.elapsed());
+            let check = if self.is_moving() { LONGEST_WAIT } else { self.config.check.get().saturating_sub(since) };
             wait = Some(wait.map_or(check, |wait| wait.min(check)));
         }
         let began = Instant::now();
+        let ready_at = self.looked_at.map_or(began, |at| at + BETWEEN_LOOKS);
         let Inputs { own, observations, renewals } = &mut self.inputs;
-        let mut lost = false;
+        let mut told = None;
         tokio::select! {
             Ok(()) = own.changed() => {}
             Ok(()) = observations.changed() => {}
             Ok(()) = renewals.changed() => {}
-            news = news(&mut self.systemd) => lost = news.is_none(),
+            news = news(&mut self.systemd, ready_at) => told = Some(news),
             () = sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}
             else => std::future::pending().await,
         }
-        if lost {
-            self.systemd = None;
+        match told {
+            Some(Some(())) => self.has_news = true,
+            Some(None) => self.systemd = None,
+            None => {}
         }
         tracing::trace!(waited = ?began.elapsed(), "hats are looked at");
     }
 }
 
-async fn news(systemd: &mut Option<Systemd>) -> Option<()> {
+/// Waits for news of units, from this time on; `None`: the bus has gone.
+async fn news(systemd: &mut Option<Systemd>, from: Instant) -> Option<()> {
     match systemd {
-        Some(systemd) => systemd.news().await,
+        Some(systemd) => {
+            sleep_until(from).await;
+            systemd.news().await
+        }
         None => std::future::pending().await,
     }
 }

@@ -73,7 +73,7 @@ pub enum Act {
     Stop,
 }
 
-/// What is to be done next with a hat; moves its records on. `patience` is how long the units of one wearer alone may take to
+/// What is to be done next with a hat; moves its records on. That a start was ordered is kept by who orders it. `patience` is how long the units of one wearer alone may take to
 /// stop while the hat is worn by others.
 ///
 /// One wearer of several ends alone if it has units of its own: instances named by its binding. Else nobody can tell what
@@ -134,7 +134,6 @@ fn begin(records: &mut [&mut Record], units: &Units, orders: &mut Orders) -> Act
         if is_active {
             (record.stage, record.ordered) = (Stage::Worn, true);
         } else if units.target.is_at_rest() && !orders.start {
-            record.ordered = true;
             starts = true;
         }
     }
@@ -196,7 +195,7 @@ mod tests {
     fn a_target_is_started_once() {
         let (mut records, mut orders) = (vec![record("u", Stage::Starting, false)], Orders::default());
         assert_eq!(step(&mut records, &units("inactive", &[]), &mut orders, 0), Act::Start);
-        assert!(records[0].ordered);
+        assert!(!records[0].ordered, "nothing is started if its files cannot be written");
         assert_eq!(step(&mut records, &units("activating", &[]), &mut orders, 0), Act::Rest);
         assert_eq!(step(&mut records, &units("active", &[]), &mut orders, 0), Act::Rest);
         assert_eq!(records[0].stage, Stage::Worn);

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,14 +14,15 @@ use tokio::task::JoinHandle;
 use zbus::message::Type;
 use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, connection};
 
+use super::heard::{Heard, hat_of};
 use super::seat::Seat;
 use super::step::{Unit, Units};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
-const PATH: &str = "/org/freedesktop/systemd1";
-const MANAGER: &str = "org.freedesktop.systemd1.Manager";
-const UNIT: &str = "org.freedesktop.systemd1.Unit";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+pub(super) const PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
+pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// Units that stop with a unit, or that it starts on its own.
 const BELONGING: [&str; 4] = ["ConsistsOf", "BoundBy", "RequiredBy", "Triggers"];
@@ -40,6 +42,7 @@ type Row = (String, String, String, String, String, String, OwnedObjectPath, u32
 /// An open connection.
 pub struct Systemd {
     connection: Connection,
+    heard: Arc<Mutex<Heard>>,
     news: mpsc::Receiver<()>,
     listener: JoinHandle<()>,
 }
@@ -51,20 +54,34 @@ impl Systemd {
         let rule = MatchRule::builder().msg_type(Type::Signal).sender(SERVICE).path_namespace(PATH).build()?;
         let mut signals = MessageStream::for_match_rule(rule, &connection, NonZeroUsize::new(QUEUE)).await?;
         let (tell, news) = mpsc::channel(1);
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let ear = Arc::clone(&heard);
         let listener = tokio::spawn(async move {
-            while signals.next().await.is_some() {
-                // One that is waiting tells of this one, too.
-                _ = tell.try_send(());
+            while let Some(signal) = signals.next().await {
+                if signal.is_ok_and(|signal| lock(&ear).signal(&signal)) {
+                    // One that is waiting tells of this one, too.
+                    _ = tell.try_send(());
+                }
             }
         });
-        let systemd = Self { connection, news, listener };
+        let systemd = Self { connection, heard, news, listener };
         systemd.manager("Subscribe", &()).await?;
         Ok(systemd)
     }
 
-    /// Waits until something happens to a unit, or the bus has gone.
+    /// Waits until a unit of a hat is otherwise than it was last seen; `None`: the bus has gone.
     pub async fn news(&mut self) -> Option<()> {
-        self.news.recv().await
+        loop {
+            self.news.recv().await?;
+            if lock(&self.heard).is_news() {
+                return Some(());
+            }
+        }
+    }
+
+    /// Listens for the units of these hats alone, and for targets of others that start.
+    pub fn listen_for(&self, hats: &BTreeSet<String>) {
+        lock(&self.heard).keep(hats);
     }
 
     /// Names of the hats whose targets are not at rest.
@@ -73,9 +90,7 @@ impl Systemd {
         let rows: Vec<Row> =
             self.manager("ListUnitsByPatterns", &(&states[..], &patterns[..])).await?.body().deserialize()?;
         let active = rows.into_iter().map(unit).filter(|unit| !unit.is_at_rest());
-        Ok(active
-            .filter_map(|unit| Some(unit.name.strip_prefix("hat@")?.strip_suffix(".target")?.to_owned()))
-            .collect())
+        Ok(active.filter_map(|unit| hat_of(&unit.name).map(str::to_owned)).collect())
     }
 
     /// What the units of a hat do.
@@ -102,7 +117,9 @@ impl Systemd {
         let (targets, members): (Vec<Unit>, Vec<Unit>) =
             rows.into_iter().map(unit).partition(|unit| unit.name == target);
         let at_rest = || Unit { name: target.clone(), state: "inactive".to_owned(), has_job: false };
-        Ok(Units { target: targets.into_iter().next().unwrap_or_else(at_rest), members })
+        let units = Units { target: targets.into_iter().next().unwrap_or_else(at_rest), members };
+        lock(&self.heard).looked(hat, &units);
+        Ok(units)
     }
 
     /// Starts the target of a hat.
@@ -143,6 +160,11 @@ impl Drop for Systemd {
     fn drop(&mut self) {
         self.listener.abort();
     }
+}
+
+/// What was heard is whole at every moment, also when somebody who held it has panicked.
+fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unit(row: Row) -> Unit {

@@ -83,6 +83,25 @@ impl Manager {
         self.run(&["show", "--value", &format!("--property={property}"), unit])
     }
 
+    /// Ends the bus. Who connects next has a new one, to which the service manager comes as well.
+    pub async fn restart_bus(&self) {
+        let ask = ["show", "--value", "--property=MainPID", "dbus.service"];
+        let old = self.run(&ask);
+        // The answer may go with the bus.
+        _ = self.command(&["kill", "--signal=SIGKILL", "dbus.service"]).output().unwrap();
+        let is_new = || {
+            let output = self.command(&ask).output().unwrap();
+            let pid = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            output.status.success() && ![old.as_str(), "0", ""].contains(&pid.as_str())
+        };
+        let polled = async {
+            while !is_new() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        soon("another bus", polled).await;
+    }
+
     /// Waits until a unit is in a state.
     pub async fn until(&self, unit: &str, state: &str) {
         let polled = async {

@@ -297,3 +297,107 @@ async fn without_a_service_manager_a_hat_has_failed_and_the_agent_works() {
     dressing.worn("b", WornState::Stopped).await;
     assert_eq!(agent.count("hats cannot be put on or taken off"), 1, "said once");
 }
+
+const LOOK: &str = "units are looked at";
+
+impl Dressing {
+    /// With these keys in the table `[wear]` beside the others.
+    fn setup_with(&self, keys: &str) -> Setup {
+        let mut setup = self.setup(self.bench.direct());
+        setup.tables.push_str(keys);
+        setup
+    }
+
+    /// Waits until the Lease was renewed this often: the agent decides again at each renewal.
+    async fn renewals(&self, times: usize) {
+        for _ in 0..times {
+            let known = self.bench.leases().get(&self.bench.name).await.unwrap().spec;
+            self.bench.lease_until("a renewal", |lease| lease.spec != known).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn units_are_looked_at_for_news_alone_also_when_somebody_stopped_a_target() {
+    let dressing = Dressing::sleeping().await;
+    let agent = dressing.setup_with("check = \"1h\"\n").start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    dressing.worn("b", WornState::Running).await;
+    dressing.renewals(5).await;
+    let looks = agent.count(LOOK);
+    dressing.renewals(5).await;
+    assert_eq!(agent.count(LOOK), looks, "nothing was heard of any unit");
+    dressing.manager.run(&["stop", &dressing.target()]);
+    let failed = dressing.worn("b", WornState::Failed).await;
+    assert!(failed.message.contains("somebody else stopped it"), "{failed:?}");
+    dressing.renewals(5).await;
+    let looks = agent.count(LOOK);
+    dressing.renewals(5).await;
+    assert_eq!(agent.count(LOOK), looks, "a look at units that are at rest is no news of them");
+    dressing.manager.run(&["start", &dressing.target()]);
+    dressing.worn("b", WornState::Running).await;
+}
+
+#[tokio::test]
+async fn units_are_looked_at_each_time_a_check_is_due() {
+    let dressing = Dressing::sleeping().await;
+    let agent = dressing.setup_with("check = \"100ms\"\n").start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    dressing.worn("b", WornState::Running).await;
+    let looks = agent.count(LOOK);
+    until("more looks", || agent.count(LOOK) > looks + 5).await;
+}
+
+#[tokio::test]
+async fn a_hat_that_nobody_assigned_is_stopped_each_time_it_is_started() {
+    let dressing = Dressing::sleeping().await;
+    let agent = dressing.setup_with("check = \"1h\"\n").start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    dressing.worn("b", WornState::Running).await;
+    let stray = format!("hat@{}.target", unique("stray"));
+    for times in 1..=2 {
+        dressing.manager.run(&["start", &stray]);
+        until("it is stopped", || agent.count("a hat is taken off") == times).await;
+        dressing.manager.until(&stray, "inactive").await;
+    }
+    assert_eq!(dressing.manager.property(&dressing.target(), "ActiveState"), "active");
+}
+
+#[tokio::test]
+async fn nothing_is_started_and_nothing_counts_as_started_without_its_files() {
+    let dressing = Dressing::sleeping().await;
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    let in_the_way = dressing.folder().join(&dressing.hat);
+    fs::write(&in_the_way, "").unwrap();
+    dressing.assign(&[dressing.entry("b")]).await;
+    let failed = dressing.worn("b", WornState::Failed).await;
+    assert!(failed.message.contains("cannot be written"), "{failed:?}");
+    dressing.renewals(2).await;
+    let kept: Value = serde_json::from_slice(&fs::read(dressing.folder().join(".kept.json")).unwrap()).unwrap();
+    assert_eq!(kept["records"]["b"]["ordered"], json!(false), "{kept}");
+    assert_eq!(dressing.manager.property(&dressing.target(), "ActiveState"), "inactive");
+    fs::remove_file(&in_the_way).unwrap();
+    dressing.worn("b", WornState::Running).await;
+}
+
+#[tokio::test]
+async fn a_bus_that_goes_and_comes_back_changes_nothing_and_is_listened_to_again() {
+    let dressing = Dressing::sleeping().await;
+    let agent = dressing.setup_with("check = \"1h\"\n").start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    dressing.worn("b", WornState::Running).await;
+    let pid = dressing.pid();
+    let looks = agent.count(LOOK);
+    dressing.manager.restart_bus().await;
+    until("a look over the new bus", || agent.count(LOOK) > looks).await;
+    assert_eq!(dressing.pid(), pid, "the service goes on");
+    dressing.worn("b", WornState::Running).await;
+    dressing.manager.run(&["stop", &dressing.service()]);
+    dressing.manager.run(&["stop", &dressing.target()]);
+    dressing.worn("b", WornState::Failed).await;
+}

@@ -56,15 +56,15 @@ impl Wearing {
 
     /// The next line of the command.
     async fn line(&mut self) -> String {
-        tokio::time::timeout(PATIENCE, self.out.next_line()).await.unwrap().unwrap().expect("a line")
+        tokio::time::timeout(PATIENCE, self.out.next_line()).await.unwrap().unwrap().unwrap()
     }
 
     /// Reads on what hatrack says until it has said this.
     async fn hears(&mut self, words: &str) {
         while !self.said.contains(words) {
             let line = tokio::time::timeout(PATIENCE, self.err.next_line()).await.unwrap().unwrap();
-            let line = line.unwrap_or_else(|| panic!("it ended before it said {words:?}: {}", self.said));
-            self.said.push_str(&line);
+            assert!(line.is_some(), "it ended before it said {words:?}: {}", self.said);
+            self.said.push_str(&line.unwrap_or_default());
             self.said.push('\n');
         }
     }
