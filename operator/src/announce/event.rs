@@ -5,6 +5,7 @@ use std::time::Duration;
 use hatrack_api::hat_swap::BindingRef;
 use hatrack_api::{GROUP, HatBinding, HatSwap};
 use hatrack_hats::ticks::{Targets, Tick};
+use hatrack_service::log::chain;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -18,11 +19,16 @@ use crate::failure::{Failure, Kind, within};
 /// Longest note, in bytes (events.k8s.io/v1).
 const MAX_NOTE: usize = 1024;
 
+/// How often an Event is tried that its namespace refuses, before those of the other namespaces go on without it.
+const TRIES: u32 = 5;
+
 /// Events in the namespaces of the bindings.
 pub struct Events {
     client: Client,
     limit: Duration,
     instance: String,
+    /// The record whose Event was refused last, and how often.
+    refused: (Option<String>, u32),
 }
 
 impl Events {
@@ -33,7 +39,17 @@ impl Events {
             client: client.clone(),
             limit: config.api.request_timeout.get(),
             instance: host.unwrap_or_else(|| "hatrack-operator".to_owned()),
+            refused: (None, 0),
         }
+    }
+
+    /// Whether a namespace has refused the Event of a record often enough.
+    fn has_had_its_tries(&mut self, swap: &HatSwap) -> bool {
+        if self.refused.0 != swap.metadata.name {
+            self.refused = (swap.metadata.name.clone(), 0);
+        }
+        self.refused.1 += 1;
+        self.refused.1 >= TRIES
     }
 }
 
@@ -52,17 +68,31 @@ impl Way for Events {
             Ok(_) => Ok(Outcome::Done),
             Err(failure) if failure.kind() == Kind::AlreadyExists => Ok(Outcome::Known),
             Err(failure) if has_no_place(&failure) => Ok(Outcome::Pointless),
+            Err(failure) if is_of_its_namespace(&failure) && self.has_had_its_tries(swap) => {
+                let namespace = &binding.namespace;
+                tracing::warn!(error = chain(&failure), namespace, "an Event is left out: its namespace refuses it");
+                Ok(Outcome::Pointless)
+            }
             Err(failure) => Err(Box::new(failure)),
         }
     }
 }
 
-/// The namespace is gone or going, or the API server will never take this Event. A missing right is mended by a person: until
-/// then the Event waits.
+/// The namespace is gone or going, or the API server will never take this Event.
 fn has_no_place(failure: &Failure) -> bool {
     match failure.kind() {
         Kind::NotFound | Kind::Invalid => true,
         Kind::Forbidden => failure.message().contains("because it is being terminated"),
+        _ => false,
+    }
+}
+
+/// What a quota or a webhook of one namespace does must not silence all others. A missing right of the operator's is mended by a
+/// person: until then every Event waits.
+fn is_of_its_namespace(failure: &Failure) -> bool {
+    match failure.kind() {
+        Kind::Forbidden => !failure.message().contains("cannot create resource"),
+        Kind::Server => failure.message().contains("webhook"),
         _ => false,
     }
 }
@@ -114,6 +144,8 @@ fn cut(mut text: String, bytes: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube::core::Status;
+
     use super::*;
 
     #[test]
@@ -121,6 +153,23 @@ mod tests {
         assert_eq!(cut("short".to_owned(), MAX_NOTE), "short");
         let note = cut("é".repeat(1000), MAX_NOTE - 1);
         assert_eq!((note.len(), note.chars().count()), (1022, 511));
+    }
+
+    #[test]
+    fn what_a_namespace_refuses_is_told_from_a_missing_right_and_from_a_broken_server() {
+        let failure = |code: u16, message: &str| {
+            Failure::from(kube::Error::Api(Status::failure(message, "Why").with_code(code).boxed()))
+        };
+        for (code, message, expected) in [
+            (403, "events \"u-1\" is forbidden: exceeded quota: few", true),
+            (403, "admission webhook \"no.events\" denied the request: never", true),
+            (500, "Internal error occurred: failed calling webhook \"no.events\"", true),
+            (403, "events is forbidden: User \"society:operator\" cannot create resource \"events\"", false),
+            (500, "etcdserver: request timed out", false),
+            (429, "too many requests", false),
+        ] {
+            assert_eq!(is_of_its_namespace(&failure(code, message)), expected, "{message}");
+        }
     }
 
     #[test]

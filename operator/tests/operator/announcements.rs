@@ -6,9 +6,10 @@ use futures::StreamExt;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::{HatBinding, HatSwap, SYSTEM_NAMESPACE};
 use hatrack_testbed::{Program, soon};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
@@ -124,6 +125,39 @@ async fn without_a_stream_those_who_listen_hear_it() {
     operator.says("no stream holds the subject").await;
 }
 
+/// Hats go on and off until somebody hears of it on a subject.
+async fn is_heard_on(bench: &Bench, nats: &NatsServer, hat: &str, subject: &'static str) -> Value {
+    let listener = nats.client().await;
+    let mut heard = listener.subscribe(subject).await.unwrap();
+    listener.flush().await.unwrap();
+    let changing = Box::pin(async {
+        loop {
+            worn_and_released(bench, hat, "ann").await;
+        }
+    });
+    let heard = async {
+        tokio::select! {
+            message = heard.next() => message.unwrap(),
+            () = changing => panic!("nobody changes hats any more"),
+        }
+    };
+    serde_json::from_slice(&soon(&format!("a tick on {subject}"), Box::pin(heard)).await.payload).unwrap()
+}
+
+#[tokio::test]
+async fn ticks_go_to_the_subject_that_the_policy_names() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let nats = NatsServer::start(false).await;
+    let _operator = operator(&cluster, Some(&nats));
+    let hat = bench.hat(json!({})).await;
+    assert_eq!(is_heard_on(&bench, &nats, &hat, SUBJECT).await["hat"], hat);
+    cluster.policy(&json!({"tickEmit": {"natsSubject": "other.ticks"}})).await;
+    assert_eq!(is_heard_on(&bench, &nats, &hat, "other.ticks").await["hat"], hat);
+    cluster.policy(&json!({"tickEmit": {"natsSubject": SUBJECT}})).await;
+    assert_eq!(is_heard_on(&bench, &nats, &hat, SUBJECT).await["hat"], hat);
+}
+
 async fn events(bench: &Bench) -> Vec<Event> {
     let events: Api<Event> = Api::namespaced(bench.admin.clone(), &bench.namespace);
     events.list(&ListParams::default()).await.unwrap().items
@@ -216,4 +250,48 @@ async fn a_namespace_that_goes_takes_its_events_along_and_stops_nothing() {
     event(&staying, &format!("{}-1", other.uid().unwrap())).await;
     let pointless = operator.metric("hatrack_operator_announcements_total{way=\"events\",outcome=\"pointless\"}").await;
     assert!(pointless >= 1.0, "{:#?}", operator.lines());
+}
+
+/// Lets nobody write Events into a tenant's namespace, as a quota that is used up does.
+async fn refuse_events(bench: &Bench) {
+    let name = format!("no-events-{}", bench.namespace);
+    let policy = json!({"metadata": {"name": name}, "spec": {
+        "matchConstraints": {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": bench.namespace}},
+            "resourceRules": [{"apiGroups": ["events.k8s.io"], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}],
+        },
+        "validations": [{"expression": "false", "message": "exceeded quota", "reason": "Forbidden"}],
+    }});
+    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+    let (policy, binding) = (serde_json::from_value(policy).unwrap(), serde_json::from_value(binding).unwrap());
+    Api::<ValidatingAdmissionPolicy>::all(bench.admin.clone()).create(&PostParams::default(), &policy).await.unwrap();
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bench.admin.clone());
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    let events: Api<Event> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let event = json!({"metadata": {"name": "probe"}, "action": "Try", "reason": "Trial", "type": "Normal",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "a/b", "reportingInstance": "c",
+        "regarding": {"kind": "Namespace", "namespace": bench.namespace, "name": "x"}});
+    let event: Event = serde_json::from_value(event).unwrap();
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let refused = async {
+        while events.create(&dry_run, &event).await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("a refusal of Events", refused).await;
+    assert!(events.create(&dry_run, &event).await.unwrap_err().to_string().contains("exceeded quota"));
+}
+
+#[tokio::test]
+async fn a_namespace_that_refuses_events_silences_no_other() {
+    let (refusing, operator) = Bench::shared().await;
+    let (other, _) = Bench::shared().await;
+    refuse_events(&refusing).await;
+    let hat = refusing.hat(json!({})).await;
+    let silent = refusing.ask(&hat, "ann").await;
+    refusing.phase(&silent, Phase::Active).await;
+    let told = other.ask(&hat, "bob").await;
+    event(&other, &format!("{}-1", told.uid().unwrap())).await;
+    operator.says("an Event is left out: its namespace refuses it").await;
+    assert!(events(&refusing).await.is_empty());
 }
