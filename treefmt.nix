@@ -13,8 +13,13 @@
   settings.formatter.shellcheck.includes = [
     ".ci/run"
     "packages/*.sh"
+    "tests/dependencies"
+    "tests/nix/init"
     "tests/nix/install"
     "tests/nix/run"
+    "tests/nix/scripts"
+    "tests/nix/verify"
+    "tests/promises"
     "tests/setup"
   ];
 }

@@ -8,6 +8,8 @@
   content,
   # Whether the first stage of the boot opens it; what comes without is opened by /etc/crypttab.
   early ? true,
+  # Further options of its line in the crypttab of the first stage.
+  options ? [ ],
 }:
 {
   type = "luks";
@@ -16,7 +18,7 @@
   initrdUnlock = early;
   settings = {
     allowDiscards = true;
-    crypttabExtraOpts = [ "tpm2-device=auto" ];
+    crypttabExtraOpts = [ "tpm2-device=auto" ] ++ options;
   };
   # disko takes the passphrase without the newline at its end, so the same is enrolled. Its scripts print what they do.
   postCreateHook = ''

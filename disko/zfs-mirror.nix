@@ -47,6 +47,8 @@ let
                 import ./encrypted.nix {
                   inherit name;
                   content = pool;
+                  # With one disk gone the machine still boots, from the other.
+                  options = [ "x-systemd.device-timeout=30s" ];
                 }
               else
                 pool;
@@ -66,13 +68,10 @@ let
     options.mountpoint = "legacy";
   };
 
-  # systemd-boot writes one ESP. A switch that cannot write the other one would leave a disk that boots an old system.
-  copyEsp = pkgs.writeShellApplication {
-    name = "hatrack-copy-esp";
-    runtimeInputs = [
-      pkgs.rsync
-      pkgs.util-linux
-    ];
+  # A switch that could write one ESP alone would leave a disk that boots an old system.
+  checkEsps = pkgs.writeShellApplication {
+    name = "hatrack-check-esps";
+    runtimeInputs = [ pkgs.util-linux ];
     text = ''
       for esp in ${toString mirrors}; do
         mountpoint --quiet "$esp" || {
@@ -80,6 +79,18 @@ let
           exit 1
         }
       done
+    '';
+  };
+  # systemd-boot writes one of them. It is run without a PATH.
+  copyEsp = pkgs.writeShellApplication {
+    name = "hatrack-copy-esp";
+    runtimeInputs = [
+      checkEsps
+      pkgs.coreutils
+      pkgs.rsync
+    ];
+    text = ''
+      hatrack-check-esps
       # Timestamps of FAT are even seconds; it has neither owners nor modes.
       rsync --recursive --times --modify-window=2 --delete ${lib.head mirrors}/ ${lib.last mirrors}/
       sync --file-system ${lib.last mirrors}
@@ -95,7 +106,9 @@ in
   ];
 
   hatrack.zfs.enable = true;
-  system.build.copyEsp = copyEsp;
+  system.build = { inherit checkEsps copyEsp; };
+  # Before systemd-boot writes anything.
+  system.preSwitchChecks.hatrack-esps = lib.getExe checkEsps;
 
   boot = {
     loader = {
@@ -108,7 +121,11 @@ in
       # The firmware finds both disks by their fallback path, whichever of them is there.
       efi.canTouchEfiVariables = true;
     };
-    initrd.systemd.enable = lib.mkIf encrypt true;
+    initrd.systemd = lib.mkIf encrypt {
+      enable = true;
+      # The import gives up after a minute, which is short for typing two passphrases.
+      services.zfs-import-system.after = [ "cryptsetup.target" ];
+    };
   };
 
   disko.devices = {

@@ -65,18 +65,19 @@ in
       wantedBy = [ "multi-user.target" ];
       after = [ "network.target" ];
       serviceConfig = import ../lib/hardening.nix // {
-        ExecStart = "${lib.getExe' cfg.package "adb"} -L tcp:127.0.0.1:${toString cfg.port} server nodaemon";
+        # The key is adb's own and not one of ADB_VENDOR_KEYS: with those it only signs, and what a phone is asked to trust
+        # is the public half of its own. (AOSP, packages/modules/adb/client/auth.cpp)
+        ExecStartPre = "${lib.getExe' pkgs.coreutils "ln"} --symbolic --force --no-dereference %d/adbkey /var/lib/adb/.android/adbkey";
+        # It knows the loopback by this name alone, and ends with any address. (AOSP, packages/modules/adb/socket_spec.cpp)
+        ExecStart = "${lib.getExe' cfg.package "adb"} -L tcp:localhost:${toString cfg.port} server nodaemon";
         Restart = "always";
         RestartSec = 2;
         User = "adb";
         Group = "adb";
-        StateDirectory = "adb";
+        StateDirectory = "adb adb/.android";
         StateDirectoryMode = "0700";
         LoadCredential = "adbkey:${toString cfg.keyFile}";
-        Environment = [
-          "HOME=/var/lib/adb"
-          "ADB_VENDOR_KEYS=%d/adbkey"
-        ];
+        Environment = "HOME=/var/lib/adb";
 
         # Phones are its work: it opens their USB devices itself.
         DeviceAllow = "char-usb_device rw";

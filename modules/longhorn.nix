@@ -90,13 +90,14 @@ in
       pkgs.nfs-utils
     ];
 
+    system.build.longhornPreflight = preflight;
     systemd.services.hatrack-longhorn-preflight = lib.mkIf cfg.storage {
       description = "What Longhorn needs to keep volumes on this machine";
       wantedBy = [ "multi-user.target" ];
-      after = [
-        "iscsid.service"
-        "local-fs.target"
-      ];
+      after = [ "iscsid.service" ];
+      # The disk may come late: a dead one does not stop a boot. So no target says that it is mounted.
+      unitConfig.RequiresMountsFor = cfg.dataPath;
+      before = [ "k3s.service" ];
       serviceConfig = {
         Type = "oneshot";
         RemainAfterExit = true;

@@ -77,6 +77,10 @@ in
         graphics.enable = true;
         nvidia = {
           open = cfg.driver == "nvidia-open";
+          # The last branch that drives Maxwell, Pascal and Volta; later ones leave such a card alone.
+          package = lib.mkIf (cfg.driver == "nvidia-closed") (
+            lib.mkDefault config.boot.kernelPackages.nvidiaPackages.legacy_580
+          );
           nvidiaPersistenced = true;
           nvidiaSettings = false;
         };

@@ -29,5 +29,7 @@ in
     hatrack.host.install = lib.mkDefault "sd-image";
     # The drivers of the boards come as firmware blobs.
     hardware.enableRedistributableFirmware = lib.mkDefault true;
+    # The kernel of the boards has it off, and k3s does not start without.
+    boot.kernelParams = lib.mkIf config.hatrack.k3s.enable [ "cgroup_enable=memory" ];
   };
 }

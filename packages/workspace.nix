@@ -35,13 +35,11 @@ let
     ]
     ++ [
       (fileset.difference ../tests/nix (
-        fileset.unions [
-          ../tests/nix/Cargo.toml
-          ../tests/nix/lock.rs
-        ]
+        fileset.union ../tests/nix/Cargo.toml (fileset.fileFilter (file: file.hasExt "rs") ../tests/nix)
       ))
     ]
   );
+  sources = fileset.difference ../. unrelated;
 in
 rustPlatform.buildRustPackage {
   pname = crate;
@@ -49,8 +47,9 @@ rustPlatform.buildRustPackage {
 
   src = fileset.toSource {
     root = ../.;
-    fileset = fileset.difference ../. unrelated;
+    fileset = sources;
   };
+  passthru.fileset = sources;
   cargoLock.lockFile = ../Cargo.lock;
 
   strictDeps = true;

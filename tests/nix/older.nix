@@ -19,6 +19,10 @@ let
       options.services.k3s.manifests = anything;
     }
     {
+      present = has "nixos/modules/system/activation/pre-switch-check.nix";
+      options.system.preSwitchChecks = anything;
+    }
+    {
       present = lib.versionAtLeast lib.trivial.release "25.05";
       options.image.baseName = anything;
     }
@@ -52,6 +56,14 @@ let
           defaults.imports = missing;
         };
     };
+    linuxPackages = prev.linuxPackages.extend (
+      _: kernel: {
+        nvidiaPackages = kernel.nvidiaPackages.extend (
+          _: drivers: { legacy_580 = drivers.legacy_580 or drivers.legacy_535; }
+        );
+      }
+    );
+    ubootRaspberryPiAarch64 = prev.ubootRaspberryPiAarch64 or prev.ubootRaspberryPi4_64bit;
     buildGo125Module = prev.buildGo125Module or prev.buildGoModule;
     fetchFromGitHub = prev.fetchFromGitHub // {
       __functor =

@@ -64,6 +64,9 @@ let
       "polkit.js" = config: config.security.polkit.extraConfig;
       "hat@.target" = config: config.systemd.units."hat@.target".text;
     }
+    // {
+      "longhorn-preflight.sh" = config: config.system.build.longhornPreflight.text;
+    }
     // unit "hatrack-agent.service"
     // unit "hatrack-enroll.service"
     // unit "hatrack-enroll.timer"
@@ -84,6 +87,15 @@ let
       "agent.json" = config: json config.hatrack.agent.settings;
       "hatrack.rules" = rules;
       "installation.json" = config: json config.hatrack.installation;
+      "config.txt" = config: config.hardware.raspberry-pi.configtxt.file.text;
+      "firmware.json" =
+        config:
+        json {
+          inherit (config.hardware.raspberry-pi.firmware) enable path;
+          uboot = config.hardware.raspberry-pi.firmware.uboot.enable;
+          mount = config.fileSystems."/boot/firmware".options;
+          megabytes = config.sdImage.firmwareSize;
+        };
     };
   };
 
@@ -105,7 +117,11 @@ let
       "mounts.json" = mounts config;
     }
     // lib.optionalAttrs (config.system.build ? copyEsp) {
+      "check-esps.sh" = config.system.build.checkEsps.text;
       "copy-esp.sh" = config.system.build.copyEsp.text;
+    }
+    // lib.optionalAttrs (config.boot.initrd.systemd.units ? "zfs-import-system.service") {
+      "zfs-import-system.service" = config.boot.initrd.systemd.units."zfs-import-system.service".text;
     }
     // lib.optionalAttrs (config.boot.initrd.luks.devices != { }) {
       "initrd-luks.json" = json (

@@ -22,8 +22,10 @@ const CLSE: u32 = u32::from_le_bytes(*b"CLSE");
 const VERSION: u32 = 0x0100_0001;
 const MAX_DATA: u32 = 4096;
 const TOKEN: u32 = 1;
-/// No signature is good enough; the key that comes after the last one would be shown on the screen, and nobody looks.
+/// No signature is good enough.
 const SIGNATURE: u32 = 2;
+/// Comes after the last signature: a phone shows it on its screen, and asks whether it is to be trusted.
+const PUBLIC_KEY: u32 = 3;
 const TOKEN_LENGTH: usize = 20;
 
 /// A phone that listens for adb on a port of its own. It dies with its value.
@@ -57,7 +59,7 @@ impl Drop for Adbd {
 async fn serve(listener: TcpListener, phone: Arc<Phone>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(converse(stream, phone.clone()));
+        connections.spawn(converse(stream, phone.clone(), |_| {}));
     }
 }
 
@@ -67,12 +69,16 @@ struct Message {
     data: Vec<u8>,
 }
 
-/// What a phone says to an adb server, until one of them is gone. In the state `unauthorized` it never accepts a key, in the
-/// state `offline` it says nothing.
+/// What a phone says to an adb server, until one of them is gone. In the state `unauthorized` it never accepts a key and gives
+/// the public one to its screen (base 64, a space, and whose it is); in the state `offline` it says nothing.
 ///
 /// # Errors
 /// When the stream ends.
-pub async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, phone: Arc<Phone>) -> io::Result<()> {
+pub async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    phone: Arc<Phone>,
+    screen: impl Fn(&str),
+) -> io::Result<()> {
     let mut streams = 0;
     loop {
         let message = receive(&mut stream).await?;
@@ -86,6 +92,9 @@ pub async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, phone: Ar
             CNXN if phone.state == "offline" => {}
             CNXN => send(&mut stream, AUTH, TOKEN, 0, &[7; TOKEN_LENGTH]).await?,
             AUTH if message.first == SIGNATURE => send(&mut stream, AUTH, TOKEN, 0, &[7; TOKEN_LENGTH]).await?,
+            AUTH if message.first == PUBLIC_KEY => {
+                screen(String::from_utf8_lossy(&message.data).trim_end_matches('\0'));
+            }
             OPEN => {
                 streams += 1;
                 open(&mut stream, &phone, streams, &message).await?;

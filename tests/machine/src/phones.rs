@@ -1,7 +1,7 @@
 //! Phones that a machine's kernel enumerates: gadgets of configfs on the ports of `dummy_hcd`, which `src/bin/hatrack-phones.rs`
 //! makes and speaks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,11 @@ impl Gadget {
     /// A phone with adb.
     fn adb(name: &str, id: (u16, u16), strings: (&str, &str), state: &str) -> Self {
         Self { adb: Some(state.to_owned()), ..Self::new(name, id, strings, (0xff, 0x42, 0x01), "ADB Interface") }
+    }
+
+    /// File in the machine with what its screen shows: the key that it is asked to trust.
+    pub fn screen(&self) -> PathBuf {
+        Path::new("/run").join(format!("screen-of-{}", self.name))
     }
 
     fn with_serial(self, serial: Option<&str>) -> Self {

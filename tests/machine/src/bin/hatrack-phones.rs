@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
         control.push(ep0);
         if let Some(state) = &gadget.adb {
             let phone = Phone::on_usb(gadget.serial.as_deref().unwrap_or_default(), "").in_state(state);
-            tokio::spawn(speak(folder, Arc::new(phone)));
+            tokio::spawn(speak(folder, Arc::new(phone), gadget.screen()));
         }
     }
     sd_notify::notify(&[sd_notify::NotifyState::Ready]).context("nobody waits for the phones")?;
@@ -81,13 +81,15 @@ fn make(gadget: &Gadget) -> Result<(File, PathBuf)> {
     Ok((ep0, folder))
 }
 
-/// Answers adb whenever the phone is plugged in: until then reading waits, and when it is unplugged reading fails.
-async fn speak(folder: PathBuf, phone: Arc<Phone>) -> Result<()> {
+/// Answers adb whenever the phone is plugged in: until then reading waits, and when it is unplugged reading fails. A key that it
+/// is asked to trust is the content of its screen.
+async fn speak(folder: PathBuf, phone: Arc<Phone>, screen: PathBuf) -> Result<()> {
     loop {
         let read = tokio::fs::File::open(folder.join("ep1")).await.context("cannot open ep1")?;
         let write = tokio::fs::OpenOptions::new().write(true).open(folder.join("ep2")).await;
         let stream = join(BufReader::with_capacity(TRANSFER, read), write.context("cannot open ep2")?);
-        _ = adbd::converse(stream, phone.clone()).await;
+        // What could not be written is missed by whoever reads it.
+        _ = adbd::converse(stream, phone.clone(), |key| _ = fs::write(&screen, key)).await;
     }
 }
 

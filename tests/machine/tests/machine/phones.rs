@@ -107,9 +107,7 @@ fn payload(cluster: &Cluster, name: &str, phones: &Phones) -> Payload {
     agent.enabled = false;
     let mut payload = cluster.payload(&agent).unwrap();
     phones.add_to(&mut payload, PROGRAM.as_ref()).unwrap();
-    // Debian's adb is older than that of the flake, and knows the loopback by its name alone.
-    let adb = text("phones-1", "adb.service").unwrap().replace("tcp:127.0.0.1:5037", "tcp:localhost:5037");
-    payload.file("/etc/systemd/system/adb.service", adb).unwrap();
+    payload.file("/etc/systemd/system/adb.service", text("phones-1", "adb.service").unwrap()).unwrap();
     payload.file("/etc/udev/rules.d/99-local.rules", text("phones-1", "hatrack.rules").unwrap()).unwrap();
     payload.link("/nix/store/android-tools/bin", "/usr/bin").unwrap();
     payload
@@ -171,6 +169,17 @@ async fn twenty_phones_come_and_go_and_the_object_is_right_each_time() {
     let by_name: BTreeMap<_, _> = devices(&node).iter().map(|device| (device.name.as_str(), device)).collect();
     assert_eq!(by_name.len(), 20, "no two have one name");
     assert!(by_name.contains_key("phone-pixel10001"), "{:?}", by_name.keys());
+    for phone in machine.phones.gadgets().iter().filter(|phone| phone.adb.as_deref() == Some("unauthorized")) {
+        let keys = format!("adb pubkey /run/secrets/adb-key && cat {}", phone.screen().display());
+        let keys = machine.machine.run(&keys).await.unwrap();
+        // Behind the key stands who made it.
+        let keys: Vec<_> = keys.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(
+            matches!(keys[..], [own, asked] if own == asked),
+            "{} is asked to trust another key: {keys:?}",
+            phone.name
+        );
+    }
 
     machine.phones.unplug(&machine.machine, all).await.unwrap();
     machine.shows("and none again", &[]).await;

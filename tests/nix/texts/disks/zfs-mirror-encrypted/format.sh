@@ -99,7 +99,7 @@ mkdir -p "$disko_devices_dir"
       keyFile=''
       name=system-1
       passwordFile=/tmp/disk.key
-      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto x-systemd.device-timeout=30s')
       type=luks
       
       if ! blkid "/dev/disk/by-partlabel/disk-system-1-root" >/dev/null || ! cryptsetup isLuks "/dev/disk/by-partlabel/disk-system-1-root"; then
@@ -244,7 +244,7 @@ mkdir -p "$disko_devices_dir"
       keyFile=''
       name=system-2
       passwordFile=/tmp/disk.key
-      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto x-systemd.device-timeout=30s')
       type=luks
       
       if ! blkid "/dev/disk/by-partlabel/disk-system-2-root" >/dev/null || ! cryptsetup isLuks "/dev/disk/by-partlabel/disk-system-2-root"; then

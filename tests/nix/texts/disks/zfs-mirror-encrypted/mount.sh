@@ -24,7 +24,7 @@ set -efux
       keyFile=''
       name=system-1
       passwordFile=/tmp/disk.key
-      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto x-systemd.device-timeout=30s')
       type=luks
       
       if ! cryptsetup status "system-1" >/dev/null 2>/dev/null; then
@@ -72,7 +72,7 @@ set -efux
       keyFile=''
       name=system-2
       passwordFile=/tmp/disk.key
-      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto')
+      declare -A settings=([allowDiscards]=1 [crypttabExtraOpts]='tpm2-device=auto x-systemd.device-timeout=30s')
       type=luks
       
       if ! cryptsetup status "system-2" >/dev/null 2>/dev/null; then
