@@ -351,6 +351,11 @@ impl Config {
 }
 
 impl Api {
+    /// How long a watch may last, in the whole seconds that the API server takes.
+    pub fn watch_seconds(&self) -> u32 {
+        u32::try_from(self.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1)
+    }
+
     /// The file with the access; `None` for the service account of the pod.
     pub fn file(&self) -> Option<PathBuf> {
         let in_a_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();

@@ -86,7 +86,7 @@ impl Registrar {
             config: config.enrollment,
             backoff: config.backoff,
             limit,
-            silence: u32::try_from(config.api.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1),
+            silence: config.api.watch_seconds(),
             known: BTreeMap::new(),
             listed: BTreeMap::new(),
             is_complete: false,

@@ -51,7 +51,7 @@ impl Labeller {
             nodes: Api::all(client),
             observed,
             limit: config.api.request_timeout.get(),
-            silence: u32::try_from(config.api.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1),
+            silence: config.api.watch_seconds(),
             backoff: config.backoff,
             labelled: Labelled::new(),
             listed: Labelled::new(),

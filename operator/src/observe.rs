@@ -150,7 +150,7 @@ impl Watching<'_> {
         K: Kept + DeserializeOwned + Clone + Debug + Send + 'static,
         K::DynamicType: Default,
     {
-        let silence = u32::try_from(self.config.api.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1);
+        let silence = self.config.api.watch_seconds();
         let selected = watcher::Config { label_selector: label.map(str::to_owned), ..watcher::Config::default() };
         let answer = self.config.api.request_timeout.get();
         let (observed, outage) = (self.observed.clone(), self.outage.clone());

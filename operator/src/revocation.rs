@@ -54,7 +54,7 @@ impl Revoker {
             leadership: shared.leadership.clone(),
             revocations: shared.metrics.revocations.clone(),
             limit: config.api.request_timeout.get(),
-            silence: u32::try_from(config.api.watch_silence.get().as_secs()).unwrap_or(u32::MAX).max(1),
+            silence: config.api.watch_seconds(),
             backoff: config.backoff,
             bindings: Bindings::new(),
             listed: Bindings::new(),

@@ -754,20 +754,6 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_in_the_documentation() {
-        let page = include_str!("../../../docs/enrollment.md");
-        let reasons = include_str!("rules.rs").split("const fn reason").skip(1).take(2).flat_map(|text| {
-            let body = text.split("}\n}").next().unwrap();
-            body.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap())
-        });
-        let reasons: Vec<&str> = reasons.filter(|reason| *reason != "Unknown").collect();
-        assert!(reasons.len() > 15, "{reasons:?}");
-        for reason in reasons {
-            assert!(page.contains(&format!("`{reason}`")), "{reason}");
-        }
-    }
-
-    #[test]
     fn requests_without_end_wait() {
         let made = |name: &str, at: &str, asker: Asker, of: &str| {
             let mut object = samples::object(&document(of), asker);

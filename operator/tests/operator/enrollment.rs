@@ -382,3 +382,19 @@ async fn expiry(agent: &Program) -> f64 {
 fn seconds_since_1970() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
+
+/// The words that stand in conditions and metrics are to be found on the page that says what to do.
+#[test]
+fn every_reason_is_in_the_documentation() {
+    let read = |file: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let (rules, page) = (read("src/enroll/rules.rs"), read("../docs/enrollment.md"));
+    let reasons: Vec<&str> = rules
+        .split("const fn reason")
+        .skip(1)
+        .flat_map(|function| function.split("\n    }").next().unwrap().split("=> \"").skip(1))
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(reasons.contains(&"AnotherName") && reasons.contains(&"TooMany"), "{reasons:?}");
+    let missing: Vec<_> = reasons.into_iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/enrollment.md: {missing:?}");
+}
