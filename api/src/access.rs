@@ -16,7 +16,7 @@ pub const OPERATOR_USER: &str = "society:operator";
 /// Service account of an operator that runs in a pod, in [`crate::SYSTEM_NAMESPACE`].
 pub const OPERATOR_ACCOUNT: &str = "hatrack-operator";
 
-/// Label, and its value, on every role that the operator made for a hat: others it may not touch.
+/// Label, and its value, on every role that the operator makes for a hat.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "hatrack-operator");
 
 /// Name of the roles, and of their bindings, that a binding of this UID gives to the wearer of a hat.

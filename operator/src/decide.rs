@@ -281,13 +281,15 @@ fn subject(action: &Action) -> Option<Subject> {
         Action::Finalize { binding }
         | Action::SetStatus { binding, .. }
         | Action::Unfinalize { binding }
-        | Action::Delete { binding } => Some(Subject::Binding(binding.clone())),
+        | Action::Delete { binding }
+        // Its finalizer stays, so that what could not be taken back is not forgotten.
+        | Action::Withdraw { binding, .. } => Some(Subject::Binding(binding.clone())),
         Action::Record(swap) => swap.spec.binding_ref.as_ref().map(|binding| Subject::Binding(binding.uid.clone())),
         Action::Grant(grant) => Some(Subject::Grant(grant.binding.clone(), grant.scope.clone())),
         Action::SetHatStatus { hat, .. } => Some(Subject::Hat(hat.clone())),
         Action::SetPolicyStatus { .. } => Some(Subject::Policy),
         Action::Collect { swap } => Some(Subject::Record(swap.clone())),
-        Action::Fence { .. } | Action::Assign { .. } | Action::Withdraw { .. } => None,
+        Action::Fence { .. } | Action::Assign { .. } => None,
     }
 }
 

@@ -144,18 +144,17 @@ struct Watching<'a> {
 }
 
 impl Watching<'_> {
-    /// Watches a kind, or what of it has this label.
-    fn watch<K>(&self, tasks: &mut JoinSet<()>, api: Api<K>, label: Option<&str>)
+    /// Watches a kind.
+    fn watch<K>(&self, tasks: &mut JoinSet<()>, api: Api<K>)
     where
         K: Kept + DeserializeOwned + Clone + Debug + Send + 'static,
         K::DynamicType: Default,
     {
         let silence = self.config.api.watch_seconds();
-        let selected = watcher::Config { label_selector: label.map(str::to_owned), ..watcher::Config::default() };
         let answer = self.config.api.request_timeout.get();
         let (observed, outage) = (self.observed.clone(), self.outage.clone());
         let follower = Follower { outage, observed, limits: self.config.backoff, answer };
-        tasks.spawn(follower.follow(api, selected.timeout(silence)));
+        tasks.spawn(follower.follow(api, watcher::Config::default().timeout(silence)));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hatrack_api::access::hat_of_role_name;
+use hatrack_api::access::{MANAGED_BY, hat_of_role_name};
 use hatrack_api::hat_binding::ServiceAccountRef;
 use hatrack_hats::World;
 use hatrack_hats::authority::{Grant, Scope};
@@ -99,12 +99,17 @@ fn subject_of(name: &str, role: &RoleRef, subjects: &[Subject]) -> ServiceAccoun
 impl Halves {
     /// A half is there. Says whether that changes the grant.
     pub fn put<H: Half>(&mut self, half: &H, world: &mut World) -> bool {
+        if hat_of_role_name(&half.name_any()).is_none() {
+            return false;
+        }
         let key = Half::key(half);
         let halved = self.0.entry(key.clone()).or_default();
+        // Without the label it is not as the operator makes it.
+        let is_ours = half.labels().get(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1);
         if H::IS_ROLE {
-            halved.rules = Some(half.rules());
+            halved.rules = Some(if is_ours { half.rules() } else { vec![] });
         } else {
-            halved.subject = Some(half.subject());
+            halved.subject = Some(if is_ours { half.subject() } else { ServiceAccountRef::default() });
         }
         self.tell(&key, world)
     }
@@ -159,13 +164,17 @@ mod tests {
 
     const NAME: &str = "hatrack:hat:executor:u-1";
 
+    fn metadata() -> Value {
+        json!({"name": NAME, "namespace": "a", "labels": {MANAGED_BY.0: MANAGED_BY.1}})
+    }
+
     fn role() -> Role {
         let rules = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]);
-        serde_json::from_value(json!({"metadata": {"name": NAME, "namespace": "a"}, "rules": rules})).unwrap()
+        serde_json::from_value(json!({"metadata": metadata(), "rules": rules})).unwrap()
     }
 
     fn binding(subjects: &Value) -> RoleBinding {
-        serde_json::from_value(json!({"metadata": {"name": NAME, "namespace": "a"}, "subjects": subjects,
+        serde_json::from_value(json!({"metadata": metadata(), "subjects": subjects,
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME}}))
         .unwrap()
     }
@@ -198,6 +207,18 @@ mod tests {
         for subjects in [json!([]), json!([account("ann"), account("bob")]), json!([{"kind": "User", "name": "ann"}])] {
             assert_eq!(binding(&subjects).subject(), ServiceAccountRef::default());
         }
+    }
+
+    #[test]
+    fn a_grant_without_its_label_is_there_and_differs_from_what_is_wanted() {
+        let (mut halves, mut world) = (Halves::default(), World::default());
+        let (mut role, mut binding) = (role(), binding(&json!([account("ann")])));
+        role.metadata.labels = None;
+        binding.metadata.labels = None;
+        assert!(halves.put(&role, &mut world) && !halves.put(&binding, &mut world));
+        let grants: Vec<Grant> = world.grants().cloned().collect();
+        let [grant] = grants.as_slice() else { panic!("{grants:?}") };
+        assert!(grant.rules.is_empty() && grant.subject == ServiceAccountRef::default());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use hatrack_api::access::MANAGED_BY;
 use hatrack_api::cluster_node::{NodeLease, check_name};
 use hatrack_api::{ClusterNode, Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -28,17 +27,17 @@ pub const KINDS: [&str; 10] = [
 
 pub(super) fn begin(tasks: &mut JoinSet<()>, watching: &Watching<'_>) {
     let client = watching.client;
-    watching.watch::<Hat>(tasks, Api::all(client.clone()), None);
-    watching.watch::<HatPolicy>(tasks, Api::all(client.clone()), None);
-    watching.watch::<HatBinding>(tasks, Api::all(client.clone()), None);
-    watching.watch::<HatSwap>(tasks, Api::namespaced(client.clone(), SYSTEM_NAMESPACE), None);
-    watching.watch::<ClusterNode>(tasks, Api::all(client.clone()), None);
-    watching.watch::<NodeLease>(tasks, Api::namespaced(client.clone(), SYSTEM_NAMESPACE), None);
-    let ours = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
-    watching.watch::<Role>(tasks, Api::all(client.clone()), Some(&ours));
-    watching.watch::<RoleBinding>(tasks, Api::all(client.clone()), Some(&ours));
-    watching.watch::<ClusterRole>(tasks, Api::all(client.clone()), Some(&ours));
-    watching.watch::<ClusterRoleBinding>(tasks, Api::all(client.clone()), Some(&ours));
+    watching.watch::<Hat>(tasks, Api::all(client.clone()));
+    watching.watch::<HatPolicy>(tasks, Api::all(client.clone()));
+    watching.watch::<HatBinding>(tasks, Api::all(client.clone()));
+    watching.watch::<HatSwap>(tasks, Api::namespaced(client.clone(), SYSTEM_NAMESPACE));
+    watching.watch::<ClusterNode>(tasks, Api::all(client.clone()));
+    watching.watch::<NodeLease>(tasks, Api::namespaced(client.clone(), SYSTEM_NAMESPACE));
+    // All of them and not those with the operator's label: a grant from which somebody took the label would seem to be gone.
+    watching.watch::<Role>(tasks, Api::all(client.clone()));
+    watching.watch::<RoleBinding>(tasks, Api::all(client.clone()));
+    watching.watch::<ClusterRole>(tasks, Api::all(client.clone()));
+    watching.watch::<ClusterRoleBinding>(tasks, Api::all(client.clone()));
 }
 
 /// Objects of a kind as the world keeps them. Field managers are dropped: nothing turns on them, and they are a tenth of an object.

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use hatrack_api::access::{MANAGED_BY, hat_role_name};
 use hatrack_api::hat_binding::Phase;
 use hatrack_testbed::{soon, unique};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, gone, until};
 
@@ -98,4 +100,69 @@ async fn what_somebody_changes_is_as_it_was_again() {
     bindings.patch(&name, &PatchParams::default(), &Patch::Merge(more)).await.unwrap();
     let restored = |bound: &RoleBinding| bound.subjects.iter().flatten().all(|subject| subject.name == "ann");
     soon("the one subject", until(&bindings, &name, restored)).await;
+}
+
+#[tokio::test]
+async fn a_grant_whose_label_was_taken_is_marked_again_and_ends_with_its_hat() {
+    let (bench, _) = Bench::shared().await;
+    let hat = bench.hat(json!({})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let name = hat_role_name(&hat, &binding.uid().unwrap());
+    let roles: Api<Role> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    soon("the role binding", until(&bindings, &name, |_| true)).await;
+    let bare = Patch::Merge(json!({"metadata": {"labels": null}}));
+    roles.patch(&name, &PatchParams::default(), &bare).await.unwrap();
+    bindings.patch(&name, &PatchParams::default(), &bare).await.unwrap();
+    soon("the label of the role", until(&roles, &name, |role| role.labels().contains_key(MANAGED_BY.0))).await;
+    soon("the label of the binding", until(&bindings, &name, |bound| bound.labels().contains_key(MANAGED_BY.0))).await;
+    bindings.patch(&name, &PatchParams::default(), &bare).await.unwrap();
+    bench.release(&binding).await;
+    gone(&bindings, &name).await;
+    gone(&roles, &name).await;
+    let next = bench.ask(&hat, "bob").await;
+    bench.phase(&next, Phase::Active).await;
+}
+
+/// Lets nobody delete a role binding, as somebody's webhook might.
+async fn keep_role_binding(bench: &Bench, name: &str) -> Api<ValidatingAdmissionPolicyBinding> {
+    let policy = json!({"metadata": {"name": bench.namespace}, "spec": {
+        "matchConstraints": {"resourceRules": [{"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["v1"],
+            "resources": ["rolebindings"], "resourceNames": [name], "operations": ["DELETE"]}]},
+        "validations": [{"expression": "false", "message": "it stays", "reason": "Forbidden"}],
+    }});
+    let binding = json!({"metadata": {"name": bench.namespace},
+        "spec": {"policyName": bench.namespace, "validationActions": ["Deny"]}});
+    let (policy, binding) = (serde_json::from_value(policy).unwrap(), serde_json::from_value(binding).unwrap());
+    Api::<ValidatingAdmissionPolicy>::all(bench.admin.clone()).create(&PostParams::default(), &policy).await.unwrap();
+    let kept = Api::<ValidatingAdmissionPolicyBinding>::all(bench.admin.clone());
+    kept.create(&PostParams::default(), &binding).await.unwrap();
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let refused = async {
+        while bindings.delete(name, &DeleteParams::default().dry_run()).await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("a refusal", refused).await;
+    kept
+}
+
+#[tokio::test]
+async fn authority_that_cannot_be_taken_back_is_not_forgotten_and_stands_in_nobodys_way() {
+    let (bench, operator) = Bench::shared().await;
+    let hat = bench.hat(json!({})).await;
+    let binding = bench.ask(&hat, "ann").await;
+    let name = hat_role_name(&hat, &binding.uid().unwrap());
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    soon("the role binding", until(&bindings, &name, |_| true)).await;
+    let kept = keep_role_binding(&bench, &name).await;
+    bench.release(&binding).await;
+    operator.says("refused: left alone for a while").await;
+    let next = bench.ask(&hat, "bob").await;
+    bench.phase(&next, Phase::Active).await;
+    assert!(bindings.get_opt(&name).await.unwrap().is_some());
+    assert!(bench.bindings().get_opt(&binding.name_any()).await.unwrap().is_some(), "it goes with its authority");
+    kept.delete(&bench.namespace, &DeleteParams::default()).await.unwrap();
+    gone(&bindings, &name).await;
+    gone(&bench.bindings(), &binding.name_any()).await;
 }
