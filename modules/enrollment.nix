@@ -51,7 +51,7 @@ in
     tokenFile = mkOption {
       type = types.nullOr secretPath;
       default =
-        if isSecret then config.sops.secrets.${secret}.path else "/var/lib/hatrack-enrollment/token.toml";
+        if byToken && isSecret then config.sops.secrets.${secret}.path else "/var/lib/hatrack-enrollment/token.toml";
       defaultText = lib.literalMD ''
         the secret `enrollment-NAME` of {option}`hatrack.secrets.file`, if it is there, else
         `/var/lib/hatrack-enrollment/token.toml`, where installing puts it

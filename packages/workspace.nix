@@ -22,7 +22,6 @@ let
       ../Makefile
       ../README.md
       ../disko
-      ../docs
       ../flake.lock
       ../flake.nix
       ../hosts
@@ -34,6 +33,13 @@ let
       ../.github
     ]
     ++ [
+      # Tests hold the code to these two.
+      (fileset.difference ../docs (
+        fileset.unions [
+          ../docs/enrollment.md
+          ../docs/transitions.md
+        ]
+      ))
       (fileset.difference ../tests/nix (
         fileset.union ../tests/nix/Cargo.toml (fileset.fileFilter (file: file.hasExt "rs") ../tests/nix)
       ))
