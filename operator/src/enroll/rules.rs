@@ -130,7 +130,8 @@ pub enum Refusal {
     },
     /// The machine is here already under another name.
     #[error(
-        "this machine ({hardware_id}) is here already as {other}, which is alive: one machine has one name. Stop the agent of {other}, or correct `name`"
+        "this machine ({hardware_id}) is here already as {other}, which is alive: one machine has one name. Stop the agent of {other}, or \
+         correct `name`"
     )]
     HeldElsewhere {
         /// Who it is.
@@ -143,11 +144,12 @@ pub enum Refusal {
         "the token was used by the machine {0} already: a token is for one machine. Make another with `hatrack token create`"
     )]
     UsedToken(String),
-    /// Somebody took its access away.
+    /// It is no newcomer, and has no access: somebody took it away.
     #[error(
-        "what {0} may do was taken away (ClusterRoleBinding hatrack:node:{0}), and no certificate gives it back: `hatrack node remove {0}`, then a new token"
+        "{0} was registered before and may do nothing now (there is no ClusterRoleBinding hatrack:node:{0}), and no certificate gives that \
+         back: `hatrack node remove {0}`, then a new token"
     )]
-    AccessRemoved(String),
+    NoAccess(String),
     /// It renews a certificate, and there is no such machine.
     #[error("there is no ClusterNode {0} any more: to come back it needs a token (`hatrack token create {0}`)")]
     Removed(String),
@@ -173,7 +175,7 @@ impl Refusal {
             Self::AnotherMachine { .. } => "AnotherMachine",
             Self::HeldElsewhere { .. } => "HeldElsewhere",
             Self::UsedToken(_) => "UsedToken",
-            Self::AccessRemoved(_) => "AccessRemoved",
+            Self::NoAccess(_) => "NoAccess",
             Self::Removed(_) => "Removed",
         }
     }
@@ -416,7 +418,7 @@ fn objection(claim: &Claim, facts: &Facts<'_>) -> Option<Refusal> {
         return Some(Refusal::AnotherMachine { node: name(), pinned, claimed });
     }
     if !facts.has_access && (was_here(facts.node) || claim.by == Voucher::Itself) {
-        return Some(Refusal::AccessRemoved(name()));
+        return Some(Refusal::NoAccess(name()));
     }
     if let Some(other) = facts.alive_as.filter(|_| pinned.is_none()) {
         return Some(Refusal::HeldElsewhere { hardware_id: claim.hardware_id.clone(), other: other.to_owned() });
@@ -690,12 +692,13 @@ mod tests {
     #[test]
     fn access_that_was_taken_away_is_not_given_back() {
         let known = node(&json!({"hardwareID": "A1"}), true);
-        let words = "(ClusterRoleBinding hatrack:node:gpu-1), and no certificate gives it back: `hatrack node remove gpu-1`, then a new token";
+        let words = "(there is no ClusterRoleBinding hatrack:node:gpu-1), and no certificate gives that back: `hatrack node remove gpu-1`, \
+            then a new token";
         for by in [Voucher::Token, Voucher::Kubelet, Voucher::Itself] {
-            denied(by, &Facts { node: Some(&known), ..NEW }, "AccessRemoved", words);
+            denied(by, &Facts { node: Some(&known), ..NEW }, "NoAccess", words);
         }
         let declared = node(&json!({}), false);
-        denied(Voucher::Itself, &Facts { node: Some(&declared), ..NEW }, "AccessRemoved", "taken away");
+        denied(Voucher::Itself, &Facts { node: Some(&declared), ..NEW }, "NoAccess", "may do nothing now");
     }
 
     #[test]

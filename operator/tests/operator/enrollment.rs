@@ -191,7 +191,7 @@ async fn a_certificate_is_renewed_by_itself_while_the_machine_is_there_and_has_i
     let bearer = bearer(&cluster.plane, &gpu_token(&cluster.plane, &machine.name).await).await;
     for asker in [&itself, &bearer] {
         let (kind, reason, message) = verdict(&bench.admin, &ask(asker, renewal()).await).await;
-        assert_eq!((kind.as_str(), reason.as_str()), ("Denied", "AccessRemoved"), "{message}");
+        assert_eq!((kind.as_str(), reason.as_str()), ("Denied", "NoAccess"), "{message}");
         assert!(message.contains(&format!("`hatrack node remove {}`", machine.name)), "{message}");
     }
     assert!(!has_access(&bench.admin, &machine.name).await);
