@@ -117,6 +117,20 @@ pub enum Level {
     Expert,
 }
 
+impl Level {
+    /// All, from the lowest to the highest.
+    pub const ALL: [Self; 3] = [Self::Novice, Self::Intermediate, Self::Expert];
+
+    /// The name as it stands in manifests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Novice => "novice",
+            Self::Intermediate => "intermediate",
+            Self::Expert => "expert",
+        }
+    }
+}
+
 /// What a wearer may do, and where.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -16,6 +16,7 @@ pub use self::node::{Node, NodeVerb, OneNode, Remove};
 pub use self::options::{ClusterOptions, Format, MachineOptions, OutputOptions};
 pub use self::program::{Completions, Init, Manual, ProbeNvml};
 pub use self::token::{CreateToken, ListTokens, RevokeToken, Token, TokenVerb};
+pub use self::values::SkillAsked;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 the answer is no, 2 error.

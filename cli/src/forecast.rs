@@ -40,14 +40,15 @@ pub struct Forecast {
     pub world: World,
 }
 
-/// Looks ahead from a moment.
-pub fn forecast(society: &Society, now: Moment, horizon: Horizon) -> Forecast {
+/// Looks ahead from a moment, and no further than to a transition that is sought.
+pub fn forecast(society: &Society, now: Moment, horizon: Horizon, is_sought: impl Fn(&HatSwap) -> bool) -> Forecast {
     let mut ahead = Ahead { society, world: society.world(now), at: now, records: vec![] };
     let mut wait = ahead.settle();
     let due = std::mem::take(&mut ahead.records);
     let world = ahead.world.clone();
     let mut is_cut = false;
-    while let Some(step) = wait {
+    let mut is_found = due.iter().any(&is_sought);
+    while let Some(step) = wait.filter(|_| !is_found) {
         let next = ahead.at.after(step);
         if next.wall > horizon.until {
             break;
@@ -57,7 +58,9 @@ pub fn forecast(society: &Society, now: Moment, horizon: Horizon) -> Forecast {
             break;
         }
         ahead.at = next;
+        let known = ahead.records.len();
         wait = ahead.settle();
+        is_found = ahead.records.iter().skip(known).any(&is_sought);
     }
     let held = held(&world, now);
     Forecast { now: due, later: ahead.records, is_cut, held, world }

@@ -55,13 +55,13 @@ fn bindings(world: &World, lines: &mut BTreeSet<String>) {
     for (_, binding) in world.bindings() {
         let status = status_of(binding);
         let wearer = &binding.spec.wearer.spiffe_id;
-        lines.insert(node("wearer", wearer, "ellipse"));
         let style = match status.phase {
             Phase::Active => "solid",
             Phase::Warmup | Phase::Probation => "dashed",
             Phase::Pending => "dotted",
             Phase::Revoked | Phase::Expired | Phase::Released => continue,
         };
+        lines.insert(node("wearer", wearer, "ellipse"));
         let (from, to) = (quoted("wearer", wearer), quoted("hat", &binding.spec.hat));
         lines.insert(format!("{from} -> {to} [label=\"{}\", style={style}];", status.phase));
         if let Some(name) = &status.node_name {

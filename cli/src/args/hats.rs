@@ -8,7 +8,7 @@ use hatrack_api::hat_binding::{ServiceAccountRef, VerdictAction};
 use jiff::Timestamp;
 
 use super::options::{ClusterOptions, OutputOptions};
-use super::values::{length, object_name, period, seconds, service_account, time};
+use super::values::{SkillAsked, length, object_name, period, seconds, service_account, skill, time};
 
 /// List the hats: who wears them, where and until when, who waits, and how their terms ended.
 ///
@@ -19,6 +19,7 @@ use super::values::{length, object_name, period, seconds, service_account, time}
 Examples:
   hatrack hats
   hatrack hats repair
+  hatrack hats --skill python=intermediate       hats whose wearers know Python at least so well
   hatrack hats repair --at 14:03                 who wore it then, and to whom it still stuck
   hatrack hats repair --at 2026-01-31T14:03:00Z --wearer spiffe://cluster.local/ns/farm/sa/ci
   hatrack hats -o json | jq -r '.items[] | select(.status.currentWearers == null) | .metadata.name'
@@ -28,6 +29,10 @@ pub struct Hats {
     /// Names of hats; all without one
     #[arg(value_name = "HAT", value_parser = object_name)]
     pub names: Vec<String>,
+
+    /// Only hats with this skill (`python`), or with it at this level or a higher one (`python=expert`); repeated: with all of them
+    #[arg(long, value_name = "NAME[=LEVEL]", value_parser = skill, conflicts_with = "names")]
+    pub skill: Vec<SkillAsked>,
 
     /// Who answers for what was done with the hat at this time: RFC 3339, `2026-01-31 14:03` or `14:03`
     #[arg(long, value_name = "TIME", value_parser = time, requires = "names")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use hatrack_api::cluster_node::{Class, Expects, Profile, check_name};
+use hatrack_api::hat::Level;
 use hatrack_api::hat_binding::ServiceAccountRef;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -58,6 +59,31 @@ pub fn expects(text: &str) -> Result<Expects, String> {
         }
     }
     Ok(expects)
+}
+
+/// A skill, and how good its bearer is at least.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkillAsked {
+    /// Name of the skill.
+    pub name: String,
+    /// The lowest level that will do; absent: any, also one that nobody knows.
+    pub level: Option<Level>,
+}
+
+/// A skill as `NAME` or `NAME=LEVEL`.
+pub fn skill(text: &str) -> Result<SkillAsked, String> {
+    let (name, level) = text.split_once('=').map_or((text, None), |(name, level)| (name, Some(level)));
+    if name.is_empty() {
+        return Err("it is not NAME or NAME=LEVEL".to_owned());
+    }
+    let known = |level: &str| Level::ALL.into_iter().find(|known| known.as_str() == level);
+    let level = match level {
+        Some(level) => Some(
+            known(level).ok_or_else(|| format!("`{level}` is none of {}", Level::ALL.map(Level::as_str).join(", ")))?,
+        ),
+        None => None,
+    };
+    Ok(SkillAsked { name: name.to_owned(), level })
 }
 
 /// A wait.
@@ -126,6 +152,19 @@ mod tests {
         }
         assert_eq!(service_account("farm/ci").unwrap().namespace, "farm");
         assert!(service_account("ci").is_err() && service_account("farm/../ci").is_err());
+    }
+
+    #[test]
+    fn a_skill_may_have_a_level() {
+        let asked = |name: &str, level| SkillAsked { name: name.to_owned(), level };
+        assert_eq!(skill("python"), Ok(asked("python", None)));
+        assert_eq!(skill("python=expert"), Ok(asked("python", Some(Level::Expert))));
+        for level in Level::ALL {
+            assert_eq!(serde_json::to_value(level).unwrap(), level.as_str());
+        }
+        for bad in ["", "=expert", "python=", "python=Expert", "python=guru"] {
+            assert!(skill(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

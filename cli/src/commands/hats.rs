@@ -24,6 +24,7 @@ pub async fn run(options: &Hats, printer: &Printer) -> anyhow::Result<Outcome> {
     let society = Cluster::open(&options.cluster).await?.society().await?;
     let mut found: Vec<Hat> = society.hats.clone();
     found.retain(|hat| options.names.is_empty() || options.names.contains(&hat.name_any()));
+    found.retain(|hat| options.skill.iter().all(|asked| hats::has_skill(hat, asked)));
     hats::sort(&mut found);
     if let (Some(at), [name]) = (options.at, options.names.as_slice()) {
         return attribute(options, &society, name, at, printer);

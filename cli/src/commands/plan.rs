@@ -24,7 +24,7 @@ pub async fn run(options: &Plan, printer: &Printer) -> anyhow::Result<Outcome> {
     let society = Cluster::open(&options.cluster).await?.society().await?;
     let now = society::now();
     let horizon = Horizon { until: options.until, transitions: options.next };
-    let ahead = forecast(&society, now, horizon);
+    let ahead = forecast(&society, now, horizon, |_| false);
     print(&ahead, &options.output, now.wall, printer)?;
     printer.note(&summary(&ahead, options.until, now.wall));
     Ok(Outcome::Done)

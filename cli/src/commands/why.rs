@@ -1,7 +1,7 @@
 //! `hatrack why`: why a request is held, and what would change it.
 
 use hatrack_api::HatBinding;
-use hatrack_api::hat_binding::Phase;
+use hatrack_api::hat_binding::{Cosignature, Phase};
 use hatrack_hats::throttles::{Held, Rule};
 use hatrack_hats::{Moment, World, placement, why};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -25,6 +25,9 @@ const SCHEMA: &str = "hatrack.why/v1";
 
 /// How far ahead it is looked whether time alone helps, in seconds.
 const AHEAD: i64 = 24 * 3600;
+
+/// How many transitions of others are looked at for that: terms of seconds that are renewed would make a day of them endless.
+const TRANSITIONS: usize = 500;
 
 /// Prints why.
 pub async fn run(options: &Why, printer: &Printer) -> anyhow::Result<Outcome> {
@@ -61,6 +64,10 @@ struct Answer {
     worn: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<Hold>,
+    /// By the clock of who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requested_at: Option<String>,
+    cosigned_by: Vec<Cosignature>,
     conditions: Vec<Condition>,
     nodes: Vec<NodeAnswer>,
     changes: Vec<String>,
@@ -114,6 +121,8 @@ impl Answer {
                 message: held.message,
                 until: held.until.map(|until| until.to_string()),
             }),
+            requested_at: binding.spec.requested_at.as_ref().map(|at| at.0.to_string()),
+            cosigned_by: binding.spec.cosigned_by.clone(),
             conditions: binding.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default(),
             nodes,
             changes,
@@ -122,6 +131,11 @@ impl Answer {
 
     fn text(&self, binding: &HatBinding, width: Option<usize>) -> String {
         let mut sections = vec![self.heading(binding, width)];
+        let vouched = bindings::vouched(binding, Timestamp::now());
+        if !vouched.is_empty() {
+            let lines: String = vouched.iter().map(|words| indented(words, 2, width)).collect();
+            sections.push(format!("{}\n{lines}", paint(style::HEADING, "Vouched for by")));
+        }
         let mut conditions = Table::new(["CONDITION", "IS", "SINCE", "REASON"].map(Column::text));
         for condition in &self.conditions {
             let is =
@@ -160,7 +174,7 @@ impl Answer {
         let status = binding.status.clone().unwrap_or_default();
         let hat = &self.hat;
         let what = match self.phase {
-            Phase::Pending => format!("{who} asks for {hat}"),
+            Phase::Pending => format!("{who} asks for {hat}{}", asked(binding, now)),
             phase if phase.is_worn() => {
                 let node = status.node_name.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
                 let ends = status.expires_at.as_ref().map(|ends| age::between(now, ends.0.max(now)));
@@ -179,6 +193,12 @@ impl Answer {
         let why = if why.is_empty() { why } else { indented(&why, 2, width) };
         format!("{name}  {phase}: {what}\n{why}")
     }
+}
+
+/// How long ago it was asked for, by the clock of who asked.
+fn asked(binding: &HatBinding, now: Timestamp) -> String {
+    let at = binding.spec.requested_at.as_ref().map(|at| at.0.min(now));
+    at.map(|at| format!(", asked {} ago", age::between(at, now))).unwrap_or_default()
 }
 
 /// What a person can do about a rule.
@@ -218,19 +238,20 @@ fn advice(world: &World, binding: &HatBinding, uid: &str, held: &Held) -> Vec<St
 /// Whether it goes on by itself.
 fn by_time_alone(society: &Society, uid: &str, now: Moment) -> String {
     let until = now.wall.checked_add(k8s_openapi::jiff::SignedDuration::from_secs(AHEAD)).unwrap_or(Timestamp::MAX);
-    let ahead = forecast(society, now, Horizon { until, transitions: usize::MAX });
-    let of_this = |record: &&hatrack_api::HatSwap| {
+    let of_this = |record: &hatrack_api::HatSwap| {
         record.spec.binding_ref.as_ref().is_some_and(|binding| binding.uid == uid)
             && record.spec.outcome.as_ref().is_some_and(|outcome| outcome.phase.is_worn())
     };
-    if ahead.now.iter().any(|record| of_this(&record)) {
+    let ahead = forecast(society, now, Horizon { until, transitions: TRANSITIONS }, of_this);
+    if ahead.now.iter().any(of_this) {
         return "nothing: it goes on with the next decision".to_owned();
     }
-    match ahead.later.iter().find(of_this) {
+    match ahead.later.iter().find(|record| of_this(record)) {
         Some(record) => {
             let at = record.spec.occurred_at.0;
             format!("time alone: it goes on in {} (at {at}) if nobody changes anything", age::between(now.wall, at))
         }
+        None if ahead.is_cut => format!("time alone does not, within the next {TRANSITIONS} transitions"),
         None => "time alone does not, within 24 hours".to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use anstyle::Style;
 use hatrack_api::HatBinding;
-use hatrack_api::hat_binding::{HatBindingStatus, Phase, condition};
+use hatrack_api::hat_binding::{Cosignature, HatBindingStatus, Phase, condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -57,6 +57,18 @@ pub fn why(binding: &HatBinding, now: Timestamp) -> String {
     }
 }
 
+/// Who vouches for it, when, and on what evidence: `farm/ann, 3h ago: "reviewed"`.
+pub fn vouched(binding: &HatBinding, now: Timestamp) -> Vec<String> {
+    let words = |entry: &Cosignature| {
+        let who = wearer::short(&entry.spiffe_id);
+        let ago = entry.signed_at.as_ref().map(|at| format!(", {} ago", age::between(at.0.min(now), now)));
+        // In quotes, with what would move a terminal's cursor written out.
+        let evidence = entry.attestation.as_ref().map(|evidence| format!(": {evidence:?}"));
+        format!("{who}{}{}", ago.unwrap_or_default(), evidence.unwrap_or_default())
+    };
+    binding.spec.cosigned_by.iter().map(words).collect()
+}
+
 /// Sorts for people: what has ended first, then what is worn, then what waits.
 pub fn sort(bindings: &mut [HatBinding]) {
     let rank = |binding: &HatBinding| match phase(binding) {
@@ -82,7 +94,7 @@ pub fn table(bindings: &[HatBinding], wide: bool, now: Timestamp) -> Table {
         Column::text("UNTIL").spare(1),
     ];
     if wide {
-        columns.extend(["DEVICES", "COSIGNED-BY", "EXPIRES-AT", "UID"].map(Column::text));
+        columns.extend(["DEVICES", "COSIGNED-BY", "REQUESTED-AT", "EXPIRES-AT", "UID"].map(Column::text));
     }
     columns.push(Column::text("WHY").cut_to(24));
     let mut table = Table::new(columns);
@@ -132,6 +144,7 @@ fn row(binding: &HatBinding, with_namespace: bool, wide: bool, now: Timestamp) -
         cells.extend([
             Cell::plain(status.devices.join(" ")),
             Cell::plain(cosigners.collect::<Vec<_>>().join(" ")),
+            Cell::optional(binding.spec.requested_at.as_ref().map(|at| at.0.to_string())),
             Cell::optional(status.expires_at.as_ref().map(|ends| ends.0.to_string())),
             Cell::optional(binding.uid()),
         ]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use hatrack_api::hat::{Authority, DeviceRequest, Requirements, condition};
+use hatrack_api::hat::{Authority, DeviceRequest, Level, Requirements, Skill, condition};
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::{Hat, HatBinding};
 use hatrack_hats::throttles::Limits;
@@ -15,6 +15,7 @@ use super::inventory::{Layout, indented};
 use super::table::{Cell, Column, Table};
 use super::transitions::{self, Times};
 use super::{age, bindings, order, wearer};
+use crate::args::SkillAsked;
 use crate::cluster::society::Society;
 use crate::output::style::{self, paint};
 
@@ -24,6 +25,14 @@ const RECORDS: usize = 5;
 /// Sorts by name.
 pub fn sort(hats: &mut [Hat]) {
     hats.sort_by(|a, b| order::natural(&a.name_any(), &b.name_any()));
+}
+
+/// Whether a hat has a skill, at the level that is asked for or above. A level that nobody wrote down is not high enough.
+pub fn has_skill(hat: &Hat, asked: &SkillAsked) -> bool {
+    hat.spec
+        .skills
+        .iter()
+        .any(|skill| skill.name == asked.name && (asked.level.is_none() || skill.level >= asked.level))
 }
 
 /// The bindings of a hat that are worn.
@@ -55,7 +64,7 @@ pub fn table(hats: &[Hat], society: &Society, wide: bool, now: Timestamp) -> Tab
         Column::number("REPUTATION").spare(2),
     ];
     if wide {
-        columns.extend(["QUORUM", "WARMUP", "TERM", "NEEDS", "DESCRIPTION"].map(Column::text));
+        columns.extend(["QUORUM", "WARMUP", "TERM", "NEEDS", "SKILLS", "DESCRIPTION"].map(Column::text));
     }
     columns.push(Column::text("TROUBLE").cut_to(16));
     let mut table = Table::new(columns);
@@ -98,6 +107,7 @@ fn row(hat: &Hat, society: &Society, wide: bool, now: Timestamp) -> Vec<Cell> {
             Cell::plain(seconds(limits.warmup)),
             Cell::plain(hat.spec.term_seconds.filter(|term| *term > 0).map_or_else(|| "no end".to_owned(), seconds)),
             Cell::plain(needs(hat.spec.requirements.as_ref()).join(", ")),
+            Cell::plain(skills(hat)),
             Cell::optional(hat.spec.description.clone()),
         ]);
     }
@@ -152,11 +162,22 @@ pub fn report(hat: &Hat, society: &Society, layout: Layout, now: Timestamp) -> S
         heading(hat, layout),
         section("Worn by", bindings::table(&worn, layout.wide, now), worn.len()),
         section("Waiting", bindings::table(&waiting, layout.wide, now), waiting.len()),
+        vouched(worn.iter().chain(&waiting), layout, now),
         section("Last records", transitions::table(&records, Times::Ago, layout.wide, now), records.len()),
     ];
     sections[0].push_str(&facts(hat, society, layout));
     sections.retain(|section| !section.is_empty());
     sections.join("\n")
+}
+
+/// Who vouched for those who wear it and who wait.
+fn vouched<'a>(of: impl Iterator<Item = &'a HatBinding>, layout: Layout, now: Timestamp) -> String {
+    let line =
+        |binding: &HatBinding, words: &str| indented(&format!("{}: {words}", binding.name_any()), 2, layout.width);
+    let lines: String = of
+        .flat_map(|binding| bindings::vouched(binding, now).into_iter().map(move |words| line(binding, &words)))
+        .collect();
+    if lines.is_empty() { lines } else { format!("{}\n{lines}", paint(style::HEADING, "Vouched for")) }
 }
 
 fn heading(hat: &Hat, layout: Layout) -> String {
@@ -180,7 +201,6 @@ fn facts(hat: &Hat, society: &Society, layout: Layout) -> String {
         Some(term) => format!("{}, then {}", seconds(term), after(hat)),
         None => "no end".to_owned(),
     };
-    let skills = spec.skills.iter().map(|skill| skill.name.clone()).collect::<Vec<_>>().join(", ");
     let facts = [
         ("trouble", trouble(hat)),
         ("allows", allows(&spec.authority, limits.quorum.is_some())),
@@ -200,7 +220,7 @@ fn facts(hat: &Hat, society: &Society, layout: Layout) -> String {
         ("supervises", spec.supervises.join(", ")),
         ("supervised", above.join(", ")),
         ("excludes", excludes.join(", ")),
-        ("skills", skills),
+        ("skills", skills(hat)),
         (
             "reputation",
             hat.status
@@ -217,6 +237,17 @@ fn facts(hat: &Hat, society: &Society, layout: Layout) -> String {
         _ = write!(text, "  {name:<12}{}", lines.get(14..).unwrap_or_default());
     }
     text
+}
+
+/// `python (expert, by a model of its own), soldering`.
+fn skills(hat: &Hat) -> String {
+    let words = |skill: &Skill| {
+        let level = skill.level.map(|level| Level::as_str(level).to_owned());
+        let by = skill.provided_by.as_ref().map(|by| format!("by {by}"));
+        let details: Vec<_> = [level, by].into_iter().flatten().collect();
+        if details.is_empty() { skill.name.clone() } else { format!("{} ({})", skill.name, details.join(", ")) }
+    };
+    hat.spec.skills.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
 fn after(hat: &Hat) -> &'static str {

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::assert_golden;
 use crate::golden::society;
 use crate::golden::transcript::Session;
@@ -27,6 +29,18 @@ fn a_few_hats() {
         .run("hats --cluster lab repair nothing -o name");
     session.set("COLUMNS", "60").run("hats --cluster lab").run("hats --cluster lab trainer --color always");
     assert_golden!("hats-4", session);
+}
+
+#[test]
+fn hats_with_a_skill() {
+    let mut session = small();
+    for skill in ["python", "python=novice", "soldering", "soldering=novice", "pytho", "python=guru"] {
+        session.run(&format!("hats --cluster lab -o name --skill {skill}"));
+    }
+    session.run("hats --cluster lab -o name --skill python=expert --skill soldering");
+    session.run("hats --cluster lab -o name --skill python --skill welding");
+    session.set("COLUMNS", "100").run("hats --cluster lab trainer").run("hats --cluster lab trainer --skill python");
+    assert_golden!("hats-skill", session);
 }
 
 #[test]
@@ -94,6 +108,20 @@ fn why_not() {
     }
     session.run("why --cluster lab -n farm trainer-fay -o json");
     assert_golden!("why", session);
+}
+
+/// A term of a second is renewed 86,400 times a day.
+#[test]
+fn it_is_not_looked_further_ahead_than_a_number_of_transitions() {
+    let mut session = Session::new();
+    let renewed = json!({"termSeconds": 1, "maxWearers": 1, "succession": {"policy": "Renew"}});
+    let gated = json!({"throttles": {"quorumGated": true}});
+    let objects = [society::policy(), society::hat("busy", renewed), society::hat("gated", gated)];
+    society::write(&session.folder().join("lab"), &objects);
+    session.run("wear busy --cluster lab --name worn --as-service-account farm/ci -o name");
+    session.run("wear gated --cluster lab --name held --as-service-account farm/dan -o name");
+    session.run("why held --cluster lab");
+    assert_golden!("why-far", session);
 }
 
 #[test]

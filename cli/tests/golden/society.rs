@@ -84,7 +84,7 @@ pub fn small(folder: &Path) {
     let trainer = hat(
         "trainer",
         json!({"requirements": {"node": ["node.class == 'gpu-worker'"],
-        "devices": [{"name": "gpu", "class": "gpu"}]}, "skills": [{"name": "python", "level": "expert"}]}),
+        "devices": [{"name": "gpu", "class": "gpu"}]}, "skills": [{"name": "python", "level": "expert", "providedBy": "a model of its own"}, {"name": "soldering"}]}),
     );
     let boss =
         hat("boss", json!({"supervises": ["repair", "trainer"], "throttles": {"quorumGated": true, "quorumSize": 2}}));
@@ -98,6 +98,15 @@ pub fn small(folder: &Path) {
     warming["warmupEndsAt"] = json!(after(9));
     let mut ended = worn("Expired", None, &[], None);
     ended["endedAt"] = json!(before(12));
+    let mut vouched_for = binding(
+        "boss-bob",
+        "boss",
+        "bob",
+        held("Quorum", "1 of 2 co-signers: 1 more that are not the wearer have to add themselves to spec.cosignedBy"),
+    );
+    vouched_for["spec"]["requestedAt"] = json!(before(34));
+    vouched_for["spec"]["cosignedBy"] = json!([
+        {"spiffeID": spiffe("ann"), "signedAt": before(9), "attestation": "reviewed:\nchange 4711"}]);
     let bindings = [
         binding(
             "repair-ci",
@@ -107,15 +116,7 @@ pub fn small(folder: &Path) {
         ),
         binding("repair-dan", "repair", "dan", held("MaxWearers", "repair has 1 of 1 wearers")),
         binding("boss-ada", "boss", "ada", warming),
-        binding(
-            "boss-bob",
-            "boss",
-            "bob",
-            held(
-                "Quorum",
-                "1 of 2 co-signers: 1 more that are not the wearer have to add themselves to spec.cosignedBy",
-            ),
-        ),
+        vouched_for,
         judged,
         binding("trainer-old", "trainer", "old", ended),
         binding("trainer-fay", "trainer", "fay", json!({})),
