@@ -1,13 +1,22 @@
 //! The examples of `k8s/hats/examples`: each can be worn as it is, and its unit is one that systemd takes.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use serde_json::json;
+use hatrack_discover::inventory::{self, Answers, Inventory};
+use hatrack_discover::names::Names;
+use hatrack_discover::nvidia::{self, LIBRARY_VARIABLE};
+use hatrack_discover::root::Root;
+use serde_json::{Value, json};
 
 use crate::golden::samples;
 use crate::golden::society::{policy, write};
 use crate::golden::transcript::Session;
+
+/// For what a test awaits: longer than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const EXAMPLES: [&str; 2] = ["trainer", "phone-tester"];
 
@@ -26,13 +35,12 @@ fn every_example_is_tested() {
     assert_eq!(names, tested);
 }
 
-#[test]
-fn an_example_is_worn_by_a_machine_that_can() {
+#[tokio::test]
+async fn an_example_is_worn_by_a_machine_that_can() {
     let mut session = Session::new();
     let lab = session.folder().join("lab");
     let mut gpus = samples::three()[0].clone();
-    gpus["status"]["devices"] = json!([{"name": "gpu-0", "class": "gpu", "health": {"state": "Ready", "reason": "DriverBound"},
-        "attributes": {"vendor": {"string": "NVIDIA"}}, "capacity": {"memory": {"value": "80Gi"}}}]);
+    gpus["status"]["devices"] = discovered_gpus(&mut session).await;
     samples::write(&[gpus, samples::phone_box()], &lab);
     write(&lab, &[policy()]);
     for example in EXAMPLES {
@@ -47,6 +55,37 @@ fn an_example_is_worn_by_a_machine_that_can() {
     let listed = String::from_utf8(listed.stdout).unwrap();
     let active = listed.lines().filter(|line| line.contains("Active")).count();
     assert_eq!(active, EXAMPLES.len(), "{listed}{}", String::from_utf8_lossy(&scheduled.stderr));
+}
+
+/// The devices of a machine as discovery finds them, with a driver that tells the memory of one card.
+async fn discovered_gpus(session: &mut Session) -> Value {
+    let library = std::env::current_exe().unwrap().parent().unwrap().join("libhatrack_fake_nvml.so");
+    assert!(library.exists(), "cargo built no {}", library.display());
+    session.file("nvml.json", &json!({"gpus": [{}]}).to_string());
+    let probe = session.folder().join("probe");
+    let script = format!(
+        "#!/bin/sh\n{}='{}' {LIBRARY_VARIABLE}='{}' exec '{}' \"$@\"\n",
+        hatrack_fake_nvml::VARIABLE,
+        session.folder().join("nvml.json").display(),
+        library.display(),
+        env!("CARGO_BIN_EXE_hatrack"),
+    );
+    session.file("probe", &script);
+    std::fs::set_permissions(&probe, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let machine = hatrack_fixtures::machine("server-8gpu").unwrap();
+    let root = Root::at(machine.path());
+    let answers = Answers { nvml: nvidia::probe::ask(&probe, PATIENCE).await, ..Answers::default() };
+    let inventory = Inventory::compose(&root, inventory::look(&root), &answers, &mut Names::default(), None);
+    serde_json::to_value(inventory.devices).unwrap()
+}
+
+#[test]
+fn a_plain_unit_has_one_wearer() {
+    for example in EXAMPLES {
+        let hat = std::fs::read_to_string(folder(example).join("hat.yaml")).unwrap();
+        let hat: Value = serde_saphyr::from_str(&hat).unwrap();
+        assert_eq!(hat["spec"]["maxWearers"], 1, "{example}.service is no template");
+    }
 }
 
 #[test]
