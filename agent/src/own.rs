@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The watch sees a write of ours after its answer, and may see an older version in between. Versions are compared, so that
-//! the older one does not look like somebody's change that would have to be undone.
+//! the older one does not look like somebody's change that would have to be undone. What compares them is the history of one API server: where
+//! that was restored from a backup, a list tells, and what was known of the time after the backup is forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,18 @@ impl Own {
                 *seen = Seen::Present(Arc::new(node));
             }
             newer
+        });
+    }
+
+    /// Takes note of a list of the object that is older than what was known before it was asked for: the history of the API server has gone
+    /// back, as after a restore from a backup. What the list says counts, whatever is known.
+    fn go_back(&self, node: Option<ClusterNode>, version: u64) {
+        self.0.send_replace(match node {
+            Some(mut node) => {
+                node.metadata.managed_fields = None;
+                Seen::Present(Arc::new(node))
+            }
+            None => Seen::Absent { version },
         });
     }
 
@@ -179,13 +192,18 @@ impl Follower {
     }
 
     async fn round(&mut self) -> Result<(), Failure> {
+        let known = self.own.get().version();
         let list: NodeList = self.server.get(&self.query).await?;
         self.backoff.reset();
         self.trouble.log_end("this machine's ClusterNode can be read again");
         let version = list.metadata.resource_version.unwrap_or_default();
-        match list.items.into_iter().next() {
-            Some(node) => self.own.offer(node),
-            None => self.own.absent(number(Some(&version))),
+        let (listed, node) = (number(Some(&version)), list.items.into_iter().next());
+        // A list without a version in the question is never older than what had been answered before.
+        if known.is_some_and(|known| listed < known) {
+            tracing::warn!(known, listed, "the history of the API server has gone back: what it has now counts");
+            self.own.go_back(node, listed);
+        } else {
+            node.map_or_else(|| self.own.absent(listed), |node| self.own.offer(node));
         }
         let end = jittered(self.resync).as_secs().max(1);
         let query = &self.query;
@@ -262,6 +280,20 @@ mod tests {
         assert_eq!(shown(&own), "present at 10");
         own.absent(11);
         assert_eq!(shown(&own), "absent at 11");
+    }
+
+    #[test]
+    fn a_history_that_has_gone_back_counts() {
+        let own = Own::default();
+        own.offer(node("9"));
+        let mut watched = own.subscribe();
+        watched.mark_unchanged();
+        own.go_back(Some(node("5")), 6);
+        assert!(watched.has_changed().unwrap());
+        assert_eq!(shown(&own), "present at 5");
+        own.offer(node("7"));
+        own.go_back(None, 3);
+        assert_eq!(shown(&own), "absent at 3");
     }
 
     #[test]

@@ -222,7 +222,10 @@ impl Wearer {
             }
             let known_end = self.kept.records.get(&uid).and_then(|record| record.ends);
             let ends = if is_known { self.end_of_term(&assignment, now) } else { known_end };
-            let verdict = verdict::verdict(Some(&assignment), ends, self.kept.records.get(&uid), &situation);
+            let mut verdict = verdict::verdict(Some(&assignment), ends, self.kept.records.get(&uid), &situation);
+            if matches!(verdict, Verdict::Wear { .. }) && self.is_kept_waiting(&assignment) {
+                verdict = Verdict::Wait("waiting for another hat to give its devices back", None);
+            }
             if let Verdict::Wait(why, until) = verdict {
                 self.wake(until);
                 let since = waiting.get(&uid).and_then(|(_, _, since)| since.clone());
@@ -240,6 +243,17 @@ impl Wearer {
         for uid in gone {
             self.settle(&uid, None, &Verdict::End(End::Asked), now);
         }
+    }
+
+    /// Whether a hat that is to begin names a device which another one has not given back yet. The operator waits for that before it gives a
+    /// device away, and cannot where what it knows was restored from a backup.
+    fn is_kept_waiting(&self, assignment: &HatAssignment) -> bool {
+        let is_live = |record: &Record| record.stage != Stage::Ended;
+        if self.kept.records.get(&assignment.binding).is_some_and(is_live) {
+            return false;
+        }
+        let mut others = self.kept.records.values().filter(|record| is_live(record));
+        others.any(|record| record.assignment.devices.iter().any(|device| assignment.devices.contains(device)))
     }
 
     /// Moves one record on.

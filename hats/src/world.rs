@@ -196,6 +196,16 @@ impl World {
         news
     }
 
+    /// No Lease could be observed for so long, up to this time of the steady clock. It counts as silence of no node: they could not be heard,
+    /// nor renew.
+    pub fn was_deaf(&mut self, time: Duration, steady: Duration) {
+        let views: Vec<_> =
+            self.nodes.iter().map(|(name, view)| (name.clone(), view.unheard_for(time, steady))).collect();
+        for (name, view) in views {
+            self.put_node(name, view);
+        }
+    }
+
     /// Role and RoleBinding of a wearer exist.
     pub fn observe_grant(&mut self, grant: Grant) -> bool {
         let key = (grant.binding.clone(), grant.scope.clone());
@@ -386,6 +396,11 @@ impl World {
     /// Every binding, by UID.
     pub fn bindings(&self) -> impl Iterator<Item = (&str, &HatBinding)> {
         self.bindings.iter().map(|(uid, binding)| (uid.as_str(), binding.as_ref()))
+    }
+
+    /// UIDs of the bindings that were last forgotten.
+    pub fn gone_bindings(&self) -> impl Iterator<Item = &str> {
+        self.gone.0.iter().map(String::as_str)
     }
 
     /// Records that the API server stored after a `resourceVersion`, in its order, each with its own version.

@@ -101,22 +101,29 @@ impl Announcer {
         }
     }
 
-    /// Runs until it is dropped.
+    /// Runs until it is dropped. When the history of the API server has gone back, it begins where that says that the ways have come.
     pub async fn run(mut self) {
-        if self.observed.subscribe().wait_for(Seen::is_complete).await.is_err() {
-            return;
-        }
-        let memory = Memory::new(&self.config, &self.client);
-        self.remembered = memory.recall().await;
-        self.begin(line::Line);
-        self.begin(event::Events::new(&self.config, &self.client));
-        if let Some(nats) = nats::Nats::new(&self.config) {
-            self.begin(nats);
-        }
-        tokio::select! {
-            () = memory.keep(&self.progress) => {}
-            // Each goes on for ever: what it cannot do it tries again.
-            _ = self.ways.join_next() => {}
+        let mut histories = self.observed.histories();
+        loop {
+            histories.mark_unchanged();
+            if self.observed.subscribe().wait_for(Seen::is_complete).await.is_err() {
+                return;
+            }
+            let memory = Memory::new(&self.config, &self.client);
+            self.remembered = memory.recall().await;
+            self.begin(line::Line);
+            self.begin(event::Events::new(&self.config, &self.client));
+            if let Some(nats) = nats::Nats::new(&self.config) {
+                self.begin(nats);
+            }
+            tokio::select! {
+                () = memory.keep(&self.progress) => return,
+                // Each goes on for ever: what it cannot do it tries again.
+                _ = self.ways.join_next() => return,
+                _ = histories.changed() => {}
+            }
+            self.ways.shutdown().await;
+            self.progress.clear();
         }
     }
 

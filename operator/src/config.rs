@@ -140,11 +140,18 @@ pub struct Api {
     pub request_timeout: Period,
     /// How long a watch may be silent before it counts as dead, in whole seconds. The API server sends a bookmark each minute.
     pub watch_silence: Period,
+    /// How long a watch may go on before everything of its kind is listed anew.
+    pub resync: Period,
 }
 
 impl Default for Api {
     fn default() -> Self {
-        Self { kubeconfig: None, request_timeout: Period::from_secs(10), watch_silence: Period::from_secs(150) }
+        Self {
+            kubeconfig: None,
+            request_timeout: Period::from_secs(10),
+            watch_silence: Period::from_secs(150),
+            resync: Period::from_secs(600),
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::Api;
 use kube::api::PostParams;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -61,6 +61,7 @@ pub struct Registrar {
     backoff: BackoffLimits,
     limit: Duration,
     silence: u32,
+    resync: Duration,
     /// Requests of machines, decided ones among them: they count.
     known: BTreeMap<String, Request>,
     /// What a list that has begun has named so far.
@@ -87,6 +88,7 @@ impl Registrar {
             backoff: config.backoff,
             limit,
             silence: config.api.watch_seconds(),
+            resync: config.api.resync.get(),
             known: BTreeMap::new(),
             listed: BTreeMap::new(),
             is_complete: false,
@@ -98,7 +100,7 @@ impl Registrar {
     pub async fn run(mut self) {
         let mut changes = self.observed.subscribe();
         let ours = watcher::Config::default().fields(&format!("spec.signerName={SIGNER}")).timeout(self.silence);
-        let mut events = watcher(self.api.clone(), ours).boxed();
+        let mut events = self.observed.follow(self.api.clone(), ours, self.resync);
         let mut trouble = Trouble::default();
         let mut pause = self.backoff.min.get();
         loop {

@@ -17,7 +17,7 @@ use hatrack_service::log::Trouble;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -38,6 +38,7 @@ pub struct Labeller {
     observed: Observed,
     limit: Duration,
     silence: u32,
+    resync: Duration,
     backoff: BackoffLimits,
     labelled: Labelled,
     /// What a list that has begun has named so far.
@@ -52,6 +53,7 @@ impl Labeller {
             observed,
             limit: config.api.request_timeout.get(),
             silence: config.api.watch_seconds(),
+            resync: config.api.resync.get(),
             backoff: config.backoff,
             labelled: Labelled::new(),
             listed: Labelled::new(),
@@ -61,7 +63,8 @@ impl Labeller {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut changes = self.observed.subscribe();
-        let mut events = watcher(self.nodes.clone(), watcher::Config::default().timeout(self.silence)).boxed();
+        let config = watcher::Config::default().timeout(self.silence);
+        let mut events = self.observed.follow(self.nodes.clone(), config, self.resync);
         let mut trouble = Trouble::default();
         let mut pause = self.backoff.min.get();
         loop {

@@ -3,19 +3,24 @@
 //! * In: a watch of each kind, and the answers to the operator's own writes.
 //! * Out: [`Observed`], the newest [`World`]; a copy of it is cheap.
 //!
-//! Nothing is decided before every kind was listed once ([`Seen::is_complete`]). When a watch has to begin anew, what was known before
-//! and is not listed any more is forgotten.
+//! Nothing is decided before every kind was listed ([`Seen::is_complete`]). A watch that failed is not resumed: its kind is listed anew, and what was
+//! known before and is not listed any more is forgotten. So it is done after a while in any case (`api.resync`).
+//!
+//! Versions are compared, and an older one is late news: but for a list. One that is older than what was known before it was asked for shows
+//! that the history of the API server has gone back, as after a restore from a backup. Everything that is known is of another history
+//! then, and everything is listed anew ([`Observed::histories`]).
 
 mod grants;
 mod kinds;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
 use hatrack_hats::{Periods, World};
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
@@ -24,9 +29,10 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 pub use self::grants::{Half, Halves};
+use self::kinds::version;
 pub use self::kinds::{KINDS, Kept};
 use crate::config::{BackoffLimits, Config, jittered};
 use crate::failure::{Failure, Kind};
@@ -81,13 +87,39 @@ struct Sent {
     seen: watch::Sender<Seen>,
     /// The `resourceVersion` up to which the watch of records has come.
     recorded: watch::Sender<u64>,
+    /// How often the history of the API server has gone back.
+    histories: watch::Sender<u64>,
+    periods: Periods,
 }
 
 impl Observed {
     /// Nothing has been seen yet.
     pub fn new(periods: Periods) -> Self {
-        let seen = Seen::of(World::new(periods));
-        Self(Arc::new(Sent { seen: watch::Sender::new(seen), recorded: watch::Sender::new(0) }))
+        let seen = watch::Sender::new(Seen::of(World::new(periods)));
+        Self(Arc::new(Sent { seen, recorded: watch::Sender::new(0), histories: watch::Sender::new(0), periods }))
+    }
+
+    /// Counts up when the history of the API server has gone back: nothing is known of the one that it has now.
+    pub fn histories(&self) -> watch::Receiver<u64> {
+        self.0.histories.subscribe()
+    }
+
+    /// Lists everything of a kind and watches from there, again and again: after each error, when the history of the API server has gone back,
+    /// and after the time of a resync.
+    pub fn follow<K>(&self, api: Api<K>, config: watcher::Config, resync: Duration) -> Events<K>
+    where
+        K: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
+        K::DynamicType: Default,
+    {
+        let rounds = Rounds { observed: self.clone(), histories: self.histories(), api, config, resync, current: None };
+        stream::unfold(rounds, async |mut rounds| Some((rounds.next().await, rounds))).boxed()
+    }
+
+    fn begin_anew(&self) {
+        tracing::warn!("the history of the API server has gone back: everything is listed anew");
+        self.0.seen.send_modify(|seen| *seen = Seen { news: seen.news + 1, ..Seen::of(World::new(self.0.periods)) });
+        self.0.recorded.send_replace(0);
+        self.0.histories.send_modify(|count| *count += 1);
     }
 
     /// A copy of the newest world, which shares its structure.
@@ -135,6 +167,50 @@ pub fn begin(tasks: &mut JoinSet<()>, config: &Config, client: &kube::Client, ob
     kinds::begin(tasks, &Watching { config, client, observed, outage: Outage::default() });
 }
 
+/// What comes of a kind that is followed.
+pub type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+
+/// A list and the watch that begins there, and then the next one.
+struct Rounds<K: Resource> {
+    /// Held, so that the histories do not end.
+    observed: Observed,
+    histories: watch::Receiver<u64>,
+    api: Api<K>,
+    config: watcher::Config,
+    resync: Duration,
+    current: Option<(Events<K>, Pin<Box<Sleep>>)>,
+}
+
+impl<K> Rounds<K>
+where
+    K: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
+    K::DynamicType: Default,
+{
+    async fn next(&mut self) -> watcher::Result<Event<K>> {
+        loop {
+            let (events, end) = self.current.get_or_insert_with(|| {
+                self.histories = self.observed.histories();
+                let events = watcher(self.api.clone(), self.config.clone()).boxed();
+                (events, Box::pin(sleep(jittered(self.resync))))
+            });
+            let event = tokio::select! {
+                biased;
+                _ = self.histories.changed() => None,
+                () = end => None,
+                event = events.next() => event,
+            };
+            match event {
+                Some(Ok(event)) => return Ok(event),
+                Some(Err(error)) => {
+                    self.current = None;
+                    return Err(error);
+                }
+                None => self.current = None,
+            }
+        }
+    }
+}
+
 /// What every watch is made of.
 struct Watching<'a> {
     config: &'a Config,
@@ -150,15 +226,12 @@ impl Watching<'_> {
         K: Kept + DeserializeOwned + Clone + Debug + Send + 'static,
         K::DynamicType: Default,
     {
-        let silence = self.config.api.watch_seconds();
-        let answer = self.config.api.request_timeout.get();
+        let selected = watcher::Config::default().timeout(self.config.api.watch_seconds());
         let (observed, outage) = (self.observed.clone(), self.outage.clone());
-        let follower = Follower { outage, observed, limits: self.config.backoff, answer };
-        tasks.spawn(follower.follow(api, watcher::Config::default().timeout(silence)));
+        let follower = Follower { outage, observed, limits: self.config.backoff, resync: self.config.api.resync.get() };
+        tasks.spawn(follower.follow(api, selected));
     }
 }
-
-type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 /// The API server is away: all watches fail together, and that is said once.
 #[derive(Clone, Default)]
@@ -182,8 +255,8 @@ struct Follower {
     outage: Outage,
     observed: Observed,
     limits: BackoffLimits,
-    /// How long an answer may take.
-    answer: Duration,
+    /// How long a watch may go on before everything is listed anew.
+    resync: Duration,
 }
 
 impl Follower {
@@ -193,56 +266,70 @@ impl Follower {
         K: Kept + DeserializeOwned + Clone + Debug + Send + 'static,
         K::DynamicType: Default,
     {
-        let mut events = watcher(api, config).boxed();
+        let mut events = self.observed.follow(api, config, self.resync);
         let mut listing = Listing::default();
+        let mut hearing = Hearing { last: since_boot(), is_lost: false };
         let mut trouble = Trouble::default();
         let mut pause = self.limits.min.get();
-        loop {
-            match self.next::<K>(&mut events).await {
-                Some(Ok(event)) => {
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
                     // A list that begins has not been answered yet.
                     if !matches!(event, Event::Init) {
                         pause = self.limits.min.get();
                         trouble.log_end(&format!("{} are watched again", K::KIND));
                         self.outage.end();
+                        self.hear::<K>(&event, &mut hearing);
                     }
                     self.take(event, &mut listing);
                 }
-                Some(Err(error)) => {
-                    let failure = Failure::from(error);
-                    match failure.kind() {
-                        Kind::Credentials | Kind::Unanswered => self.outage.log(&failure),
-                        _ => trouble.log(&format!("{} cannot be watched", K::KIND), &failure, failure.hint()),
-                    }
-                    self.observed.did(|seen| _ = seen.troubles.insert(K::KIND, chain(&failure)));
+                Err(error) => {
+                    hearing.is_lost = true;
+                    self.failed::<K>(error, &mut trouble);
                     sleep(jittered(pause)).await;
                     pause = (pause * 2).min(self.limits.max.get());
                 }
-                None => return,
             }
         }
     }
 
-    /// The next event. A watch that is opened again says nothing before something changes: that it did not fail for longer than an
-    /// answer may take is all there is to know.
-    async fn next<K: Kept>(&self, events: &mut Events<K>) -> Option<watcher::Result<Event<K>>> {
-        if self.observed.0.seen.borrow().troubles.contains_key(K::KIND) {
-            match timeout(self.answer * 2, events.next()).await {
-                Ok(event) => return event,
-                Err(_) => self.observed.did(|seen| _ = seen.troubles.remove(K::KIND)),
-            }
+    /// Something was heard. When everything is known again after a watch had failed, how long that was is told: from the last thing that
+    /// was heard, as a connection may be dead for long before that is noticed.
+    fn hear<K: Kept>(&self, event: &Event<K>, hearing: &mut Hearing) {
+        let now = since_boot();
+        if hearing.is_lost && matches!(event, Event::InitDone) {
+            self.observed.did(|seen| K::unheard(seen, now.saturating_sub(hearing.last), now));
+            hearing.is_lost = false;
         }
-        events.next().await
+        if !hearing.is_lost {
+            hearing.last = now;
+        }
+    }
+
+    /// Until the kind is listed again nothing is decided: what is known of it may be of a history that is no more.
+    fn failed<K: Kept>(&self, error: watcher::Error, trouble: &mut Trouble) {
+        let failure = Failure::from(error);
+        match failure.kind() {
+            Kind::Credentials | Kind::Unanswered => self.outage.log(&failure),
+            _ => trouble.log(&format!("{} cannot be watched", K::KIND), &failure, failure.hint()),
+        }
+        self.observed.did(|seen| {
+            seen.listed.remove(K::KIND);
+            seen.troubles.insert(K::KIND, chain(&failure));
+        });
     }
 
     fn take<K: Kept>(&self, event: Event<K>, listing: &mut Listing) {
         let now = since_boot();
+        if listing.shows_another_history(&event) {
+            return self.observed.begin_anew();
+        }
         let reached = listing.reach(&event);
         self.observed.observe(|seen| {
             let was_troubled = !matches!(event, Event::Init) && seen.troubles.remove(K::KIND).is_some();
             let news = match event {
                 Event::Init => {
-                    *listing = Listing { before: K::keys(seen), ..Listing::default() };
+                    *listing = Listing { before: K::known(seen), ..Listing::default() };
                     false
                 }
                 Event::InitApply(object) => {
@@ -250,7 +337,7 @@ impl Follower {
                     object.observe(seen, now)
                 }
                 Event::InitDone => {
-                    let gone = listing.before.difference(&listing.listed);
+                    let gone = listing.before.keys().filter(|key| !listing.listed.contains(*key));
                     let forgotten = gone.filter(|key| K::forget(seen, key)).count();
                     *listing = Listing::default();
                     seen.listed.insert(K::KIND) || forgotten > 0
@@ -266,15 +353,28 @@ impl Follower {
     }
 }
 
+/// When something of a kind was heard last, and whether the watch has failed since.
+struct Hearing {
+    last: Duration,
+    is_lost: bool,
+}
+
 /// A list that has begun: what was known before, and what it has named so far. What the operator makes meanwhile is in neither.
 #[derive(Default)]
 struct Listing {
-    before: BTreeSet<String>,
+    before: BTreeMap<String, u64>,
     listed: BTreeSet<String>,
     newest: u64,
 }
 
 impl Listing {
+    /// Whether an object is listed that is older than what was known of it when the list was asked for.
+    fn shows_another_history<K: Kept>(&self, event: &Event<K>) -> bool {
+        let Event::InitApply(object) = event else { return false };
+        let Some(before) = self.before.get(&object.key()) else { return false };
+        version(object).is_some_and(|listed| listed < *before)
+    }
+
     /// The version up to which everything is known after an event. Lists are in no order: it is their end that counts.
     fn reach<K: Resource>(&mut self, event: &Event<K>) -> Option<u64> {
         match event {
@@ -287,10 +387,6 @@ impl Listing {
             Event::Apply(object) | Event::Delete(object) => version(object),
         }
     }
-}
-
-fn version<K: Resource>(object: &K) -> Option<u64> {
-    object.meta().resource_version.as_ref()?.parse().ok()
 }
 
 /// Time on the clock that silence is counted on.

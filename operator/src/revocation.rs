@@ -14,7 +14,7 @@ use hatrack_service::log::Trouble;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::api::{DeleteParams, Preconditions};
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 
@@ -37,6 +37,7 @@ pub struct Revoker {
     revocations: Revocations,
     limit: Duration,
     silence: u32,
+    resync: Duration,
     backoff: BackoffLimits,
     bindings: Bindings,
     /// What a list that has begun has named so far.
@@ -55,6 +56,7 @@ impl Revoker {
             revocations: shared.metrics.revocations.clone(),
             limit: config.api.request_timeout.get(),
             silence: config.api.watch_seconds(),
+            resync: config.api.resync.get(),
             backoff: config.backoff,
             bindings: Bindings::new(),
             listed: Bindings::new(),
@@ -64,7 +66,8 @@ impl Revoker {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         let mut changes = self.observed.subscribe();
-        let mut events = watcher(self.metadata.clone(), watcher::Config::default().timeout(self.silence)).boxed();
+        let config = watcher::Config::default().timeout(self.silence);
+        let mut events = self.observed.follow(self.metadata.clone(), config, self.resync);
         let mut trouble = Trouble::default();
         let mut pause = self.backoff.min.get();
         loop {

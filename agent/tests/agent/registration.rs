@@ -6,7 +6,9 @@ use hatrack_testbed::Matcher;
 use http::Method;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, condition, system_name};
 use crate::soon;
@@ -81,6 +83,45 @@ async fn a_restart_changes_nothing_in_the_object() {
     let agent = setup.start();
     agent.ready().await;
     assert_eq!(bench.node().await, before, "without the state file");
+}
+
+#[tokio::test]
+async fn a_hundred_restarts_in_the_middle_of_their_work_change_nothing_in_the_object() {
+    restarts(100).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: cargo test --workspace --test agent -- --ignored a_thousand"]
+async fn a_thousand_restarts_in_the_middle_of_their_work_change_nothing_in_the_object() {
+    restarts(1000).await;
+}
+
+/// Kills the agent and starts it again, so many times: now when it is ready, now at any moment before.
+async fn restarts(times: usize) {
+    let bench = Bench::new(MACHINE).await;
+    let setup = bench.direct();
+    let agent = setup.start();
+    agent.ready().await;
+    bench
+        .patch(json!({"metadata": {"labels": {"rack": "7"}, "annotations": {"note": "mind the step"}},
+        "spec": {"unschedulable": true, "expects": {"gpus": 8}}}))
+        .await;
+    let before = bench.node_until("seen", |node| node.status.as_ref().unwrap().observed_generation == Some(2)).await;
+    agent.signal(Signal::SIGKILL);
+    agent.end().await;
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for number in 0..times {
+        let agent = setup.start();
+        if number % 2 == 0 {
+            agent.ready().await;
+        } else {
+            sleep(Duration::from_millis(random.u64(0..100))).await;
+        }
+        agent.signal(Signal::SIGKILL);
+        agent.end().await;
+    }
+    assert_eq!(bench.node().await, before, "restarted at the moments of seed {seed}");
 }
 
 #[tokio::test]

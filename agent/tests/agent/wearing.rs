@@ -158,6 +158,31 @@ async fn a_service_sees_what_it_has_and_its_end_is_told_when_it_has_ended() {
 }
 
 #[tokio::test]
+async fn a_device_has_one_wearer_whatever_the_object_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    let stop = format!("ExecStop=/bin/sh -c 'while [ ! -e {} ]; do sleep 0.02; done'", gate.display());
+    let dressing = Dressing::new(&format!("ExecStart=/bin/sleep 1000\n{stop}")).await;
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    let device = dressing.bench.node().await.status.unwrap().devices.unwrap()[0].name.clone();
+    let mut first = dressing.entry("first");
+    first["devices"] = json!([device]);
+    dressing.assign(&[first.clone()]).await;
+    dressing.worn("first", WornState::Running).await;
+    // As after a restore from a backup in which the first binding has not been placed yet.
+    let mut second = first;
+    (second["binding"], second["name"]) = (json!("second"), json!(unique("other")));
+    dressing.assign(&[second]).await;
+    dressing.worn("first", WornState::Stopping).await;
+    let waiting = dressing.worn("second", WornState::Starting).await;
+    assert_eq!(waiting.message, "waiting for another hat to give its devices back");
+    fs::write(&gate, "").unwrap();
+    dressing.worn("second", WornState::Running).await;
+    assert_eq!(dressing.manager.property(&dressing.service(), "ActiveState"), "inactive");
+}
+
+#[tokio::test]
 async fn a_hat_without_a_term_ends_without_the_api_and_begins_anew_with_it() {
     let dressing = Dressing::sleeping().await;
     let proxy = dressing.bench.proxy();

@@ -30,7 +30,7 @@ pub struct Sight {
     /// `spec.renewTime` as it stood then. Only its change matters: the node's clock may be stepped either way.
     pub renew_time: Option<Timestamp>,
     /// `metadata.resourceVersion` as it stood then: an older event is none.
-    version: Option<u64>,
+    pub version: Option<u64>,
     /// `spec.leaseTransitions`: the fence.
     pub transitions: i32,
     /// Whether the node was fenced and has not renewed since.
@@ -157,6 +157,13 @@ impl NodeView {
     pub(super) fn fenced_at(&self, transitions: i32) -> Self {
         let known = self.lease.clone().unwrap_or_else(|| Sight { renewed: self.first_seen, ..Sight::default() });
         Self { lease: Some(Sight { transitions, fenced: true, ..known }), ..self.clone() }
+    }
+
+    /// Nobody could be heard for so long: that is no silence of the node.
+    pub(super) fn unheard_for(&self, time: Duration, steady: Duration) -> Self {
+        let later = |moment: Duration| moment.saturating_add(time).min(steady);
+        let lease = self.lease.clone().map(|sight| Sight { renewed: later(sight.renewed), ..sight });
+        Self { lease, first_seen: later(self.first_seen), ..self.clone() }
     }
 
     pub(super) fn with_hats(&self, hats: Vec<HatAssignment>) -> Self {

@@ -1,6 +1,7 @@
 //! The kinds that are watched, and what each of them is to the world.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hatrack_api::cluster_node::{NodeLease, check_name};
 use hatrack_api::{ClusterNode, Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE};
@@ -56,11 +57,27 @@ pub trait Kept: Resource + Sized {
     /// The object is gone. Says whether that is news.
     fn forget(seen: &mut Seen, key: &str) -> bool;
 
-    /// Everything of this kind that is known.
-    fn keys(seen: &Seen) -> BTreeSet<String>;
+    /// Everything of this kind that is known, with its `resourceVersion`: 0 where that is not, and [`GONE`] for what will never be listed
+    /// again.
+    fn known(seen: &Seen) -> BTreeMap<String, u64>;
+
+    /// Nothing of this kind could be heard for so long.
+    fn unheard(_: &mut Seen, _: Duration, _: Steady) {}
 
     /// The watch of this kind has come to this `resourceVersion`: nothing older is unknown.
     fn reached(_: &Observed, _: u64) {}
+}
+
+/// The version of what is gone for good: newer than any that can be listed.
+const GONE: u64 = u64::MAX;
+
+/// The `resourceVersion` of an object as a number; `None` where it has none.
+pub fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().resource_version.as_ref()?.parse().ok()
+}
+
+fn versions<'a, K: Kept + 'a>(objects: impl Iterator<Item = &'a K>) -> BTreeMap<String, u64> {
+    objects.map(|object| (object.key(), version(object).unwrap_or_default())).collect()
 }
 
 fn without_managers<K: Resource>(mut object: K) -> K {
@@ -79,8 +96,8 @@ impl Kept for Hat {
         seen.world.forget_hat(key)
     }
 
-    fn keys(seen: &Seen) -> BTreeSet<String> {
-        seen.world.hats().map(Kept::key).collect()
+    fn known(seen: &Seen) -> BTreeMap<String, u64> {
+        versions(seen.world.hats())
     }
 }
 
@@ -95,8 +112,8 @@ impl Kept for HatPolicy {
         key == hatrack_api::hat_policy::NAME && seen.world.forget_policy()
     }
 
-    fn keys(seen: &Seen) -> BTreeSet<String> {
-        seen.world.policy().map(Kept::key).into_iter().collect()
+    fn known(seen: &Seen) -> BTreeMap<String, u64> {
+        versions(seen.world.policy().into_iter())
     }
 }
 
@@ -115,8 +132,10 @@ impl Kept for HatBinding {
         seen.world.forget_binding(key)
     }
 
-    fn keys(seen: &Seen) -> BTreeSet<String> {
-        seen.world.bindings().map(|(uid, _)| uid.to_owned()).collect()
+    /// A binding that was deleted does not come back under its UID.
+    fn known(seen: &Seen) -> BTreeMap<String, u64> {
+        let gone = seen.world.gone_bindings().map(|uid| (uid.to_owned(), GONE));
+        versions(seen.world.bindings().map(|(_, binding)| binding)).into_iter().chain(gone).collect()
     }
 }
 
@@ -131,8 +150,8 @@ impl Kept for HatSwap {
         seen.world.forget_swap(key)
     }
 
-    fn keys(seen: &Seen) -> BTreeSet<String> {
-        seen.world.swaps().map(|(name, _)| name.to_owned()).collect()
+    fn known(seen: &Seen) -> BTreeMap<String, u64> {
+        versions(seen.world.swaps().map(|(_, swap)| swap))
     }
 
     fn reached(observed: &Observed, version: u64) {
@@ -155,9 +174,9 @@ impl Kept for ClusterNode {
         seen.world.forget_node(key)
     }
 
-    fn keys(seen: &Seen) -> BTreeSet<String> {
+    fn known(seen: &Seen) -> BTreeMap<String, u64> {
         let registered = seen.world.nodes().filter(|(_, node)| node.is_registered());
-        registered.map(|(name, _)| name.to_owned()).collect()
+        versions(registered.map(|(_, view)| view.node.as_ref()))
     }
 }
 
@@ -174,8 +193,14 @@ impl Kept for NodeLease {
         false
     }
 
-    fn keys(_: &Seen) -> BTreeSet<String> {
-        BTreeSet::new()
+    fn unheard(seen: &mut Seen, time: Duration, now: Steady) {
+        seen.world.was_deaf(time, now);
+    }
+
+    fn known(seen: &Seen) -> BTreeMap<String, u64> {
+        let versions =
+            seen.world.nodes().map(|(name, view)| (name, view.lease.as_ref().and_then(|lease| lease.version)));
+        versions.filter_map(|(name, version)| Some((name.to_owned(), version?))).collect()
     }
 }
 
@@ -196,8 +221,8 @@ macro_rules! half_of_a_grant {
                 seen.halves.take::<Self>(key, &mut seen.world)
             }
 
-            fn keys(seen: &Seen) -> BTreeSet<String> {
-                seen.halves.keys::<Self>()
+            fn known(seen: &Seen) -> BTreeMap<String, u64> {
+                seen.halves.keys::<Self>().into_iter().map(|key| (key, 0)).collect()
             }
         }
     )*};

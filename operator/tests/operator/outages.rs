@@ -9,6 +9,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use tokio::time::Duration;
 
 use crate::cluster::{Bench, breakable, gone, until};
 use crate::program::Setup;
@@ -111,4 +112,25 @@ async fn it_starts_without_access_and_says_what_it_lacks() {
     assert!(line["hint"].as_str().unwrap().contains("api.kubeconfig"), "{line}");
     std::fs::copy(cluster.kubeconfig(cluster.plane.url()), &missing).unwrap();
     operator.ready().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_is_told_and_its_successor_is_taken() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let hat = bench.hat(json!({})).await;
+    let folder = cluster.plane.folder();
+    let file = folder.join("renewed.kubeconfig");
+    let short = cluster.plane.client_certificate("society:operator", &[], Duration::from_secs(10)).unwrap();
+    std::fs::rename(cluster.plane.kubeconfig_for(&short).unwrap(), &file).unwrap();
+    let operator = Setup::new(&file).start(folder);
+    operator.ready().await;
+    operator.not_ready("Unauthorized").await;
+    let line = operator.says("the leader's Lease cannot be written").await;
+    assert!(line["hint"].as_str().unwrap().contains("renew the operator's certificate"), "{line}");
+    let binding = bench.ask(&hat, "ann").await;
+    std::fs::rename(cluster.kubeconfig(cluster.plane.url()), &file).unwrap();
+    bench.phase(&binding, Phase::Active).await;
+    operator.ready().await;
+    assert_eq!(bench.reasons(&binding).await, ["Admitted"]);
 }

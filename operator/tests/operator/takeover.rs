@@ -1,14 +1,21 @@
 //! Two operators: one leads, and whatever becomes of it, each transition has one record.
 
+use std::collections::BTreeSet;
+
 use hatrack_api::HatBinding;
+use hatrack_api::access::hat_role_name;
 use hatrack_api::hat_binding::Phase;
-use hatrack_testbed::{Program, soon};
-use kube::ResourceExt;
+use hatrack_testbed::{FaultProxy, Program, soon, unique};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::{Duration, sleep};
 
-use crate::cluster::{Bench, breakable, gone};
+use crate::cluster::{Bench, breakable, gone, held, phase_of};
+use crate::machine::{Machine, gpu};
+use crate::program::Setup;
 
 /// Requests at once: enough that a leader is killed in the middle of them.
 const MANY: usize = 30;
@@ -121,4 +128,103 @@ async fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
     bench.phase(&binding, Phase::Active).await;
     bench.release(&binding).await;
     gone(&bench.bindings(), &binding.name_any()).await;
+}
+
+/// Devices for fewer than ask.
+const DEVICES: usize = 12;
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_leaves_no_record_and_no_device_twice() {
+    let cluster = breakable().await;
+    let proxy = FaultProxy::start(&cluster.plane, &cluster.identity()).unwrap();
+    for fault in ["cut", "stall"] {
+        let bench = Bench::in_cluster(&cluster).await;
+        let model = unique("model");
+        let devices: Vec<_> = (0..DEVICES).map(|number| gpu(&format!("gpu-{number}"), &model, "24Gi")).collect();
+        let machine = Machine::join(&bench.admin, json!(devices)).await;
+        let wanted = json!([{"name": "gpu", "class": "gpu", "count": 1,
+            "selectors": [format!("device.attributes.model == '{model}'")]}]);
+        let hat = bench.hat(json!({"requirements": {"devices": wanted}})).await;
+        cluster.forget_leader().await;
+        let first = Setup::new(&cluster.kubeconfig(proxy.url())).start(cluster.plane.folder());
+        leads(&first).await;
+        let second = cluster.operator().start(cluster.plane.folder());
+        second.ready().await;
+        let before = first.metric("hatrack_operator_actions_total{action=\"record\",outcome=\"done\"}").await;
+        let (bindings, ()) = tokio::join!(ask_many(&bench, &hat), async {
+            acted(&first, "record", before + 3.0).await;
+            // What was sent and not answered may have been done.
+            if fault == "cut" { proxy.cut().await } else { proxy.stall() }
+        });
+        leads(&second).await;
+        all_settled(&bench, &bindings).await;
+        proxy.restore().unwrap();
+        first.says("another operator leads").await;
+        first.ready().await;
+        is_given_once(&bench, &hat, &bindings, &machine.name).await;
+    }
+}
+
+/// Waits until each is worn or held for want of a device.
+async fn all_settled(bench: &Bench, bindings: &[HatBinding]) {
+    let is_settled = |binding: &HatBinding| {
+        phase_of(binding) == Phase::Active || held(binding).is_some_and(|(reason, _)| reason == "Unschedulable")
+    };
+    for binding in bindings {
+        bench.until(binding, "worn or held", is_settled).await;
+    }
+}
+
+/// Each device has one wearer, each transition one record, each wearer one role binding and nobody else any.
+async fn is_given_once(bench: &Bench, hat: &str, bindings: &[HatBinding], node: &str) {
+    let mut given = BTreeSet::new();
+    let mut authorized = BTreeSet::new();
+    for binding in bindings {
+        let reasons = bench.reasons(binding).await;
+        let status = bench.bindings().get(&binding.name_any()).await.unwrap().status.unwrap();
+        if status.phase == Phase::Active {
+            assert_eq!((reasons, status.node_name.as_deref()), (vec!["Admitted".to_owned()], Some(node)));
+            assert!(status.devices.iter().all(|device| given.insert(device.clone())), "twice: {:?}", status.devices);
+            authorized.insert(hat_role_name(hat, &binding.uid().unwrap()));
+        } else {
+            assert_eq!(reasons, [] as [String; 0]);
+        }
+    }
+    assert_eq!(given.len(), DEVICES);
+    let roles: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let same = async {
+        loop {
+            let list = roles.list(&ListParams::default()).await.unwrap();
+            if list.iter().map(ResourceExt::name_any).collect::<BTreeSet<_>>() == authorized {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("a role binding for each wearer", same).await;
+}
+
+#[tokio::test]
+async fn a_follower_that_is_killed_disturbs_nobody() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let hat = bench.hat(json!({})).await;
+    cluster.forget_leader().await;
+    let first = cluster.operator().start(cluster.plane.folder());
+    leads(&first).await;
+    let second = cluster.operator().start(cluster.plane.folder());
+    second.ready().await;
+    let leader = cluster.leader().await.spec.unwrap();
+    let before = first.metric("hatrack_operator_actions_total{action=\"record\",outcome=\"done\"}").await;
+    let (bindings, ()) = tokio::join!(ask_many(&bench, &hat), async {
+        acted(&first, "record", before + 5.0).await;
+        second.signal(Signal::SIGKILL);
+    });
+    for binding in &bindings {
+        bench.phase(binding, Phase::Active).await;
+        assert_eq!(bench.reasons(binding).await, ["Admitted"]);
+    }
+    let still = cluster.leader().await.spec.unwrap();
+    assert_eq!((still.holder_identity, still.lease_transitions), (leader.holder_identity, leader.lease_transitions));
+    assert_eq!(first.count("this operator does not lead any more"), 0);
 }

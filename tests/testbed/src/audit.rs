@@ -43,6 +43,8 @@ struct Line {
 
 #[derive(Deserialize)]
 struct User {
+    /// Absent where the API server accepted nobody.
+    #[serde(default)]
     username: String,
 }
 

@@ -247,6 +247,27 @@ impl PrivateControlPlane {
         self.start(server).await
     }
 
+    /// A backup of everything that etcd holds now. etcd is killed for it and started again on its data.
+    pub async fn back_up(&self) -> Result<Backup> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let folder = self.plane.folder.path().join(format!("backup-{}", MADE.fetch_add(1, Ordering::Relaxed)));
+        self.kill(Server::Etcd)?;
+        self.servers.back_up(&folder)?;
+        self.start(Server::Etcd).await?;
+        self.ready().await?;
+        Ok(Backup(folder))
+    }
+
+    /// Lets everything be as it was when `backup` was made, as an administrator does who restores it: every server is stopped, and
+    /// started again. What was written since is gone, and versions are counted from there again.
+    pub async fn restore(&self, backup: &Backup) -> Result<()> {
+        for server in [Server::ControllerManager, Server::ApiServer, Server::Etcd] {
+            self.kill(server)?;
+        }
+        self.servers.restore(&backup.0)?;
+        self.servers.start_all().await
+    }
+
     /// Every request answered so far, oldest first; a request is in the log before its answer is
     /// sent. Empty without [`Options::audit`].
     pub fn audit(&self) -> Result<Vec<AuditEvent>> {
@@ -258,6 +279,10 @@ impl PrivateControlPlane {
         Ok(self.audit()?.into_iter().filter(|event| event.user == user).collect())
     }
 }
+
+/// What etcd held at a moment; it goes with the control plane.
+#[derive(Debug)]
+pub struct Backup(PathBuf);
 
 impl Drop for PrivateControlPlane {
     fn drop(&mut self) {

@@ -3,8 +3,8 @@
 //! * [`ControlPlane::shared`]: etcd, kube-apiserver and kube-controller-manager on loopback, started
 //!   once for all tests of all processes of a run. Tests share the servers and do not share names:
 //!   take yours from [`unique`].
-//! * [`ControlPlane::private`]: the same for one test, which may kill, stop and restart each server
-//!   and read the API server's audit log.
+//! * [`ControlPlane::private`]: the same for one test, which may kill, stop and restart each server,
+//!   take a backup and go back to it, and read the API server's audit log.
 //! * [`FaultProxy`]: between a client and the API server; it refuses, cuts, stalls, delays, answers
 //!   by itself, lets watches go stale, and records every request.
 //! * [`BootstrapToken`]: what a machine begins with that has no certificate yet.
@@ -41,7 +41,7 @@ pub use binaries::{Binaries, kubectl};
 pub use bootstrap::BootstrapToken;
 pub use built::program;
 pub use cache::cached;
-pub use control_plane::{ControlPlane, PrivateControlPlane};
+pub use control_plane::{Backup, ControlPlane, PrivateControlPlane};
 pub use error::{Error, Result};
 pub use fault_proxy::{FaultProxy, Matcher, Recorded, Response};
 pub use fingerprint::fingerprint;

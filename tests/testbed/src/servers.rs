@@ -37,6 +37,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// etcd before 3.5 wants the form of host and port, and takes it for the name of a file.
 const ETCD_SOCKET: &str = "etcd:1";
 
+/// Where etcd keeps what it holds.
+const ETCD_DATA: &str = "etcd";
+
 /// Where etcd would listen for other members.
 const ETCD_PEER_SOCKET: &str = "peer:1";
 
@@ -187,6 +190,18 @@ impl Servers {
         Ok(())
     }
 
+    /// Copies what etcd holds into `backup`. It must not run.
+    pub(crate) fn back_up(&self, backup: &Path) -> Result<()> {
+        copy(&self.folder.join(ETCD_DATA), backup)
+    }
+
+    /// Lets etcd hold what `backup` does, and nothing else. It must not run.
+    pub(crate) fn restore(&self, backup: &Path) -> Result<()> {
+        let data = self.folder.join(ETCD_DATA);
+        fs::remove_dir_all(&data).map_err(Error::file("remove", &data))?;
+        copy(backup, &data)
+    }
+
     /// Sends a signal to one server, if it runs.
     pub(crate) fn signal(&self, server: Server, signal: Signal) -> Result<()> {
         let running = self.running();
@@ -300,6 +315,17 @@ fn remove_sockets(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let output = Command::new("cp").arg("--recursive").args([from, to]).output();
+    let output = output.map_err(|source| Error::Start { program: "cp".into(), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::Failed { program: "cp".into(), status: output.status.to_string(), output: said })
+}
+
 /// A panic of one test while it held the lock leaves the processes as they are.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -348,7 +374,7 @@ fn start_keeper(folder: &Path, linger: Duration) -> Result<Child> {
 fn etcd(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.args([
-        "--data-dir=etcd",
+        &format!("--data-dir={ETCD_DATA}"),
         &format!("--listen-client-urls=unix://{ETCD_SOCKET}"),
         &format!("--advertise-client-urls=unix://{ETCD_SOCKET}"),
         &format!("--listen-peer-urls=unix://{ETCD_PEER_SOCKET}"),
