@@ -347,7 +347,6 @@ impl Wearer {
         let strays = self.strays(&hats).await?;
         self.found = true;
         hats.extend(strays);
-        // One that is at rest may be started again, and is stopped again.
         self.orders.retain(|hat, _| hats.contains(hat));
         self.units.retain(|hat, _| hats.contains(hat));
         if let Some(systemd) = &self.systemd {
@@ -395,7 +394,8 @@ impl Wearer {
             .filter(|record| record.assignment.name == hat && record.stage != Stage::Ended)
             .collect();
         let act = if records.is_empty() {
-            if units.are_at_rest() || std::mem::replace(&mut orders.stop, true) { Act::Rest } else { Act::Stop }
+            // One that was stopped and runs again before it was seen at rest is stopped again.
+            if units.target.is_active() { Act::Stop } else { Act::Rest }
         } else {
             step::next(&mut records, &units, orders, since_boot(), self.config.patience.get())
         };

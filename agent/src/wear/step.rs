@@ -21,6 +21,11 @@ impl Unit {
         !self.has_job && ["inactive", "failed"].contains(&self.state.as_str())
     }
 
+    /// Whether it runs, and nobody has asked for anything else.
+    pub fn is_active(&self) -> bool {
+        !self.has_job && self.state == "active"
+    }
+
     fn is_of(&self, binding: &str) -> bool {
         let instance = self.name.split_once('@').and_then(|(_, rest)| rest.rsplit_once('.'));
         instance.is_some_and(|(instance, _)| instance == binding)
@@ -128,7 +133,7 @@ fn end(records: &mut [&mut Record], units: &Units, orders: &mut Orders, now: Dur
 }
 
 fn begin(records: &mut [&mut Record], units: &Units, orders: &mut Orders) -> Act {
-    let is_active = units.target.state == "active" && !units.target.has_job;
+    let is_active = units.target.is_active();
     let mut starts = false;
     for record in records.iter_mut().filter(|record| record.stage == Stage::Starting) {
         if is_active {
