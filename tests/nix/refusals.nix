@@ -34,6 +34,12 @@ let
     boot.loader.grub.enable = false;
   };
 
+  # What a module of nixos-hardware brings, as far as ours asks for it.
+  board.options.hardware.raspberry-pi.firmware = lib.mkOption {
+    type = lib.types.anything;
+    default = { };
+  };
+
   # The machine `subject` of a class beside a founder.
   cluster =
     {
@@ -52,7 +58,8 @@ let
           modules = [
             { hatrack.host.address = lib.mkDefault "10.0.0.2"; }
             module
-          ];
+          ]
+          ++ lib.optional (class == "pi-ai-hat" && unset != "board") board;
         };
       };
     };
