@@ -164,6 +164,10 @@ judge() {
   missing=$(seen_value disk | sed -n 's/ missing$//p')
   [ -z "$missing" ] ||
     problems+=("it does not have $(tr '\n' ' ' <<<"$missing")of the host's disks; see ls -l /dev/disk/by-id there")
+  local busy place
+  while read -r busy place; do
+    problems+=("$busy is in use ($place); what is on it would be erased: unmount it there first, and be sure that it is the right machine")
+  done < <(seen_value busy)
   [ ${#problems[@]} -eq 0 ] && return
   say "error: $name cannot be installed on $1:"
   printf '  %s\n' "${problems[@]}" >&2

@@ -15,6 +15,16 @@ disk() {
   echo "disk=$1 $(blockdev --getsize64 "$1" 2>/dev/null || lsblk --noheadings --nodeps --bytes --output SIZE "$1") ${content:-nothing that is recognised}"
 }
 
+# Where file systems of one disk are mounted, and whether it is swapped to. Not of the disk that the running system is on: that ends with it.
+busy() {
+  parts=$(lsblk --noheadings --list --paths --output NAME,KNAME,MAJ:MIN "$1" 2>/dev/null) || return 0
+  uses=$(PARTS=$parts awk '
+    BEGIN { count = split(ENVIRON["PARTS"], words); for (i = 1; i <= count; i++) part[words[i]] }
+    FILENAME == "/proc/swaps" { if ($1 in part) print "swap"; next }
+    { for (i = 7; $i != "-"; i++); if ($3 in part || $(i + 2) in part) print $5 }' /proc/swaps /proc/self/mountinfo | sort -u)
+  printf '%b\n' "$uses" | grep -qx / || printf '%b\n' "$uses" | sed -n "s|^.|busy=$1 &|p"
+}
+
 echo "architecture=$(uname -m)"
 echo "hostname=$(uname -n)"
 echo "memory=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
@@ -23,4 +33,7 @@ if grep -q '^VARIANT_ID="\{0,1\}installer' /etc/os-release 2>/dev/null; then ech
 for service in k3s hatrack-agent; do
   if command -v systemctl >/dev/null && systemctl is-active --quiet "$service"; then echo "running=$service"; fi
 done
-for path in "$@"; do disk "$path"; done
+for path in "$@"; do
+  disk "$path"
+  busy "$path"
+done
