@@ -1,21 +1,28 @@
 //! Commands in a machine, over a virtio port. `image/files/usr/local/sbin/control` is the other end.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
+use crate::qemu::{CONTROL, Qemu};
+
 /// How long a machine may take until it answers, and a command until it is done: emulated, on a busy host.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// When a machine that does not answer is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// When a machine that does not answer is asked again: twice as late each time, for it may answer all in the end, one after the other.
+const AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(8);
+
+/// How often it is looked whether the machine listens.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What one command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,20 +53,29 @@ impl Control {
         Ok(Self { stream: Mutex::new(BufReader::new(stream)) })
     }
 
-    /// Waits until the machine answers. A restored or rebooted machine finds the port closed once and opens it anew, and
-    /// what was sent in between is lost with what it had not read: so it is asked again until it answers.
-    pub(crate) async fn answers(&self) -> Result<()> {
+    /// Asks until the machine answers, with a command that may run more than once. A restored or rebooted machine finds the port closed
+    /// once and opens it anew, and what was sent in between is lost with what it had not read.
+    pub(crate) async fn ask(&self, command: &str, qemu: &Qemu) -> Result<Answer> {
         let mut stream = self.stream.lock().await;
         let answered = async {
-            let mut tokens = Vec::new();
+            let (mut tokens, mut again) = (Vec::new(), *AGAIN.start());
             loop {
-                tokens.push(send(&mut stream, "true").await?);
-                if let Ok(answer) = timeout(AGAIN, receive(&mut stream, &tokens)).await {
-                    return answer.map(drop);
+                while !is_open(qemu).await? {
+                    sleep(LOOK).await;
                 }
+                tokens.push(send(&mut stream, command).await?);
+                if let Ok(answer) = timeout(again, receive(&mut stream, &tokens)).await {
+                    return answer;
+                }
+                again = (again * 2).min(*AGAIN.end());
             }
         };
         timeout(PATIENCE, answered).await.context("the machine does not answer")?
+    }
+
+    /// Gives a command that may end before it can answer.
+    pub(crate) async fn give(&self, command: &str) -> Result<()> {
+        send(&mut *self.stream.lock().await, command).await.map(drop)
     }
 
     /// Runs a command and waits for its end.
@@ -71,6 +87,13 @@ impl Control {
         };
         timeout(PATIENCE, answered).await.with_context(|| format!("no answer to `{command}`"))?
     }
+}
+
+/// Whether somebody in the machine has the port open: what is sent to nobody waits there, and is all done when the machine has started.
+async fn is_open(qemu: &Qemu) -> Result<bool> {
+    let devices = qemu.execute("query-chardev", json!({})).await?;
+    let mut devices = devices.as_array().context("QEMU has no list of its ports")?.iter();
+    Ok(devices.any(|device| device["label"] == CONTROL && device["frontend-open"] == true))
 }
 
 /// Sends a command, and returns the token that its answer will have.

@@ -1,12 +1,13 @@
 //! One machine, from power on to power off.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::sleep;
 
 use crate::accelerator::Accelerator;
 use crate::console::{say, tail, timed};
@@ -15,6 +16,9 @@ use crate::image::Image;
 use crate::payload::Payload;
 use crate::qemu::{CONSOLE, CONTROL, JOURNAL, PAYLOAD, Qemu, SLOTS, SYSTEM, Start};
 use crate::snapshot;
+
+/// Tells one start of a machine from the next.
+const BOOT: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// A virtual machine. It is gone with its value, and its disks with it.
 pub struct Machine {
@@ -80,7 +84,8 @@ impl Machine {
     async fn wake(&self) -> Result<()> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the host's clock is wrong")?;
         let awake = format!(
-            "date -s @{}.{:03} && blockdev --flushbufs /dev/vdb && tar -x -C / -f /dev/vdb && systemctl daemon-reload",
+            "date -s @{}.{:03} && busybox hwclock -w -u && \
+             blockdev --flushbufs /dev/vdb && tar -x -C / -f /dev/vdb && systemctl daemon-reload",
             now.as_secs(),
             now.subsec_millis()
         );
@@ -119,7 +124,8 @@ impl Machine {
         let qemu = Qemu::start(&self.image, self.accelerator, self.folder.path(), &self.uuid, start).await?;
         let control = Control::connect(&self.folder.path().join(CONTROL)).await?;
         qemu.go_on().await?;
-        self.running.insert(Running { qemu, control }).control.answers().await
+        let Running { qemu, control } = self.running.insert(Running { qemu, control });
+        control.ask("true", qemu).await.map(drop)
     }
 
     /// Runs a command as root and returns what it prints.
@@ -162,6 +168,22 @@ impl Machine {
     /// Plugs the network cable, or pulls it.
     pub async fn set_network(&self, plugged: bool) -> Result<()> {
         self.running()?.qemu.execute("set_link", json!({"name": "nic", "up": plugged})).await.map(drop)
+    }
+
+    /// Reboots the machine, as a person does in it, and waits until it answers. What the test brought is not unpacked again: files
+    /// are as the machine left them.
+    pub async fn reboot(&self) -> Result<()> {
+        timed("rebooted, answers", async {
+            self.run("dd if=/dev/zero of=/dev/vdb bs=1k count=1 conv=fsync").await?;
+            let Running { qemu, control } = self.running()?;
+            let before = control.ask(BOOT, qemu).await?;
+            control.give("systemctl reboot").await?;
+            while control.ask(BOOT, qemu).await? == before {
+                sleep(Duration::from_millis(200)).await;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Takes the power away: what the machine had not flushed to its disk is lost.

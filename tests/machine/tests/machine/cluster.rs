@@ -1,5 +1,7 @@
 //! The control plane on the host, as a machine needs it.
 
+use std::fmt::Debug;
+use std::ops::Deref;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,18 +16,19 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::time::{sleep, timeout};
 
 /// The folder with CRDs, roles and policies.
-const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s");
+pub const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../k8s");
 
 /// What takes longer than this does not come any more: machines are emulated, and the host may be busy.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// A control plane with hatrack's manifests.
 pub struct Cluster {
-    plane: Arc<ControlPlane>,
+    pub plane: Arc<dyn Deref<Target = ControlPlane> + Send + Sync>,
     pub admin: Client,
 }
 
@@ -34,6 +37,11 @@ impl Cluster {
     pub async fn shared() -> Self {
         let plane = ControlPlane::shared().await.unwrap();
         plane.install(Path::new(MANIFESTS)).await.unwrap();
+        Self::of(Arc::new(plane)).await
+    }
+
+    /// A control plane that has the manifests.
+    pub async fn of(plane: Arc<dyn Deref<Target = ControlPlane> + Send + Sync>) -> Self {
         let admin = plane.admin().await.unwrap();
         Self { plane, admin }
     }
@@ -109,7 +117,7 @@ impl Cluster {
 
     /// Waits until the ClusterNode is as wanted.
     pub async fn node_until(&self, name: &str, what: &str, wanted: impl Fn(&ClusterNode) -> bool) -> ClusterNode {
-        soon(what, until(&self.nodes(), name, wanted)).await
+        until(&self.nodes(), name, what, wanted).await
     }
 }
 
@@ -121,14 +129,26 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-async fn until(api: &Api<ClusterNode>, name: &str, wanted: impl Fn(&ClusterNode) -> bool) -> ClusterNode {
-    let mut states = pin!(watcher::watch_object(api.clone(), name).default_backoff());
-    while let Some(state) = states.next().await {
-        if let Ok(Some(node)) = state
-            && wanted(&node)
-        {
-            return node;
+/// Waits until an object is as wanted.
+pub async fn until<K>(api: &Api<K>, name: &str, what: &str, wanted: impl Fn(&K) -> bool) -> K
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut last = None;
+    let watched = async {
+        let mut states = pin!(watcher::watch_object(api.clone(), name).default_backoff());
+        while let Some(state) = states.next().await {
+            if let Ok(Some(object)) = state {
+                if wanted(&object) {
+                    return object;
+                }
+                last = Some(object);
+            }
         }
+        panic!("the watch of {name} has ended");
+    };
+    match timeout(PATIENCE, watched).await {
+        Ok(object) => object,
+        Err(elapsed) => panic!("{what} did not happen within {PATIENCE:?}: {elapsed}: {last:#?}"),
     }
-    panic!("the watch of {name} has ended");
 }

@@ -6,11 +6,14 @@
 mod boot;
 mod cluster;
 mod disks;
+mod enrollment;
 mod faults;
 mod kubelet;
 mod phones;
 mod report;
+mod society;
 mod unit;
+mod wearing;
 
 use std::io::Write as _;
 

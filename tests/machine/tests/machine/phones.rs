@@ -1,6 +1,6 @@
 //! Twenty USB devices that the machine's kernel enumerates, Debian's adb server over them, and the agent's object in the cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use hatrack_api::ClusterNode;
@@ -27,7 +27,7 @@ impl Box20 {
         let cluster = Cluster::shared().await;
         let name = cluster.allow_new("phones").await;
         let phones = Phones::new(twenty());
-        let machine = Machine::warm(payload(&cluster, &name, &phones)).await.unwrap();
+        let machine = Machine::warm(payload(&cluster, &agent(&name), &phones)).await.unwrap();
         let started = Self { cluster, name, machine, phones };
         started.prepare().await;
         started.machine.run("systemctl start hatrack-agent").await.unwrap();
@@ -38,14 +38,14 @@ impl Box20 {
     /// The power goes and comes back. Phones are as at first, and the agent has not been started.
     pub async fn lose_power(&mut self) {
         self.machine.lose_power().await.unwrap();
-        let payload = payload(&self.cluster, &self.name, &self.phones);
+        let payload = payload(&self.cluster, &agent(&self.name), &self.phones);
         self.machine.start_again(payload).await.unwrap();
         self.prepare().await;
     }
 
     async fn prepare(&self) {
         self.phones.make(&self.machine).await.unwrap();
-        self.machine.run("mkdir -p /run/secrets && adb keygen /run/secrets/adb-key && udevadm control --reload && systemctl start adb").await.unwrap();
+        self.machine.run(START_ADB).await.unwrap();
     }
 
     pub async fn until(&self, what: &str, wanted: impl Fn(&ClusterNode) -> bool) -> ClusterNode {
@@ -101,11 +101,18 @@ impl Box20 {
     }
 }
 
-/// What the machine brings. The agent does not start by itself.
-fn payload(cluster: &Cluster, name: &str, phones: &Phones) -> Payload {
-    let mut agent = AgentFiles::new("phones-1", name);
-    agent.enabled = false;
-    let mut payload = cluster.payload(&agent).unwrap();
+/// Starts the adb server, whose key is a secret of the flake's.
+pub const START_ADB: &str =
+    "mkdir -p /run/secrets && adb keygen /run/secrets/adb-key && udevadm control --reload && systemctl start adb";
+
+/// An agent that does not start by itself.
+fn agent(name: &str) -> AgentFiles {
+    AgentFiles { enabled: false, ..AgentFiles::new("phones-1", name) }
+}
+
+/// What a machine with phones brings.
+pub fn payload(cluster: &Cluster, agent: &AgentFiles, phones: &Phones) -> Payload {
+    let mut payload = cluster.payload(agent).unwrap();
     phones.add_to(&mut payload, PROGRAM.as_ref()).unwrap();
     payload.file("/etc/systemd/system/adb.service", text("phones-1", "adb.service").unwrap()).unwrap();
     payload.file("/etc/udev/rules.d/99-local.rules", text("phones-1", "hatrack.rules").unwrap()).unwrap();
@@ -165,7 +172,13 @@ async fn twenty_phones_come_and_go_and_the_object_is_right_each_time() {
         start.elapsed().as_secs_f64()
     ));
     let summary = node.status.as_ref().unwrap().summary.clone().unwrap();
-    assert_eq!(summary.phones.as_deref(), Some("12/19"));
+    assert_eq!((summary.phones.as_deref(), summary.accelerators.as_deref()), (Some("12/19"), Some("1/1")));
+    let states = machine.machine.run("adb devices | sed 1d | awk 'NF {print $NF}' | sort | uniq -c").await.unwrap();
+    let states: Vec<_> = states.lines().map(str::trim).collect();
+    assert_eq!(states, ["12 device", "1 offline", "2 unauthorized"], "what adb itself says");
+    let twins = devices(&node).iter().filter(|device| seen(device).0.as_deref() == Some("TWIN"));
+    let places: BTreeSet<_> = twins.map(|twin| twin.attributes[attribute::USB_PATH].to_string()).collect();
+    assert_eq!(places.len(), 2, "two phones of one serial number are told apart by their ports: {places:?}");
     let by_name: BTreeMap<_, _> = devices(&node).iter().map(|device| (device.name.as_str(), device)).collect();
     assert_eq!(by_name.len(), 20, "no two have one name");
     assert!(by_name.contains_key("phone-pixel10001"), "{:?}", by_name.keys());
