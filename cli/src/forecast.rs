@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
-use hatrack_api::{ClusterNode, HatSwap};
+use hatrack_api::HatSwap;
 use hatrack_hats::throttles::Held;
 use hatrack_hats::{Action, Moment, World, decide, why};
 use k8s_openapi::jiff::Timestamp;
@@ -100,6 +100,7 @@ impl Ahead<'_> {
                     self.records.push((**swap).clone());
                 }
             }
+            self.world.conclude(plan.outlook);
         }
         // A wait of nothing would not end.
         wait.map(|wait| wait.max(Duration::from_secs(1)))
@@ -110,9 +111,9 @@ impl Ahead<'_> {
         let mut changed = false;
         for name in self.society.nodes.iter().map(ResourceExt::name_any) {
             let Some(view) = self.world.node(&name) else { continue };
-            let worn = obeyed(&view.node, self.at.wall, |_| false);
+            let mut node = view.object();
+            let worn = obeyed(&node, self.at.wall, |_| false);
             if worn != view.worn() {
-                let mut node = ClusterNode::clone(&view.node);
                 node.status.get_or_insert_default().worn = Some(worn);
                 let version = node.resource_version().and_then(|version| version.parse::<u64>().ok());
                 node.metadata.resource_version = version.map(|version| (version + 1).to_string());

@@ -1,5 +1,7 @@
 //! What a decision asks for.
 
+use std::sync::Arc;
+
 use hatrack_api::cluster_node::HatAssignment;
 use hatrack_api::hat::HatStatus;
 use hatrack_api::hat_binding::HatBindingStatus;
@@ -9,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::authority::{Grant, Scope};
 use crate::moment::Moment;
+use crate::world::Outlook;
 
 /// UID of a HatBinding.
 pub type Uid = String;
@@ -20,6 +23,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// When something becomes due by time alone. After a step of the wall clock, ask at once.
     pub wake_at: Option<Moment>,
+    /// What the decision learnt, for [`World::conclude`](crate::World::conclude) when all actions are done.
+    pub outlook: Outlook,
 }
 
 /// One write. Each is harmless when done twice.
@@ -32,7 +37,7 @@ pub enum Action {
     },
     /// Create a record. "Already exists" means that somebody committed this transition before: observe that record, drop
     /// the rest and decide again; the decision then finishes it as it is.
-    Record(Box<HatSwap>),
+    Record(Arc<HatSwap>),
     /// Write the status of a binding, under the resourceVersion that was observed (or that the last write of this plan returned).
     SetStatus {
         /// UID of the binding.

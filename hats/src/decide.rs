@@ -5,7 +5,8 @@
 //! so that deciding again on the resulting world asks for nothing.
 //!
 //! Order of a pass: finish what others recorded; fence silent nodes; take off what ends; take back authority and devices; consider the
-//! requests that wait, by creation; give authority; write statuses.
+//! requests that wait, by creation; give authority; write statuses. Each looks at what is open on the world's agenda alone, in its
+//! order; what an action opens is looked at in the same pass if its turn is still to come, else in the next.
 
 mod carriers;
 mod ledger;
@@ -24,7 +25,7 @@ use crate::lifecycle::{Cause, complete};
 use crate::moment::Moment;
 use crate::placement::{Demand, Placement, place};
 use crate::throttles::{Held, Limits, Request, Rule, Rules, admit};
-use crate::world::{World, status_of};
+use crate::world::{Matter, Question, Step, World, status_of};
 use crate::{quorum, succession, supervision};
 
 /// Passes after which a decision ends even if more follows; what is left is decided by the next.
@@ -37,8 +38,8 @@ pub fn decide(world: &World, now: Moment) -> Plan {
 
 /// As [`decide`], asking only some of the rules. For proofs that each of them is needed.
 pub fn decide_by(world: &World, now: Moment, rules: Rules) -> Plan {
-    let mut decision =
-        Decision { world: world.clone(), rules, exact: now, now: now.whole_second(), actions: vec![], wake: None };
+    let mut decision = Decision { world: world.clone(), rules, now: now.whole_second(), actions: vec![], matter: None };
+    decision.world.open_due(decision.now);
     for _ in 0..MAX_PASSES {
         let before = decision.actions.len();
         decision.pass();
@@ -46,7 +47,9 @@ pub fn decide_by(world: &World, now: Moment, rules: Rules) -> Plan {
             break;
         }
     }
-    Plan { wake_at: decision.wake.map(|wait| now.after(wait)), actions: decision.actions }
+    let Decision { world: after, actions, now: at, .. } = decision;
+    let wake_at = after.agenda.wait(now).map(|wait| now.after(wait));
+    Plan { wake_at, actions, outlook: world.agenda.outlook(after.agenda, at) }
 }
 
 /// Why a request is held, or that it is not: what `why` shows. `None` if there is no such request or it does not wait.
@@ -74,11 +77,12 @@ fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Mom
     };
     let request = Request { world, uid, binding, hat, policy, now: now.wall };
     admit(rules, &request)?;
-    let placement = match &hat.spec.requirements {
+    let name = &binding.spec.hat;
+    let placement = match world.fits(name) {
         None => None,
-        Some(requirements) => {
+        Some(fits) => {
             let exclusive = rules.has(Rule::Exclusive);
-            let found = place(world, Demand { requirements, binding: uid, exclusive }, now.steady);
+            let found = place(world, Demand { hat: name, fits, binding: uid, exclusive }, now.steady);
             match found {
                 Ok(placement) => Some(placement),
                 Err(_) if !rules.has(Rule::Unschedulable) => None,
@@ -86,7 +90,7 @@ fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Mom
             }
         }
     };
-    let previous = succession::predecessor(world, &binding.spec.hat, hat).filter(|_| !request.was_worn());
+    let previous = succession::predecessor(world, name, hat).filter(|_| !request.was_worn());
     let cause = match &previous {
         _ if request.was_worn() => Cause::Moved,
         Some(_) => Cause::Succeeded,
@@ -112,35 +116,52 @@ fn known<'a>(world: &'a World, binding: &HatBinding) -> Result<(&'a HatPolicySpe
 struct Decision {
     world: World,
     rules: Rules,
-    exact: Moment,
     now: Moment,
     actions: Vec<Action>,
-    wake: Option<Duration>,
+    /// What is being looked at.
+    matter: Option<Matter>,
 }
 
 impl Decision {
     fn pass(&mut self) {
-        let queue = self.world.queue.iter().map(|(_, uid)| uid);
-        let live: Vec<Uid> = queue.filter(|uid| !self.world.is_set_aside(uid)).cloned().collect();
-        for uid in &live {
-            self.finish_recorded(uid);
-        }
-        self.fence_silent_nodes();
+        self.each_binding(Step::Finish, Self::finish_recorded);
+        self.each_named(Question::Fence, Self::fence);
         // Those who leave make room before anybody's term is renewed for want of others.
-        let leaves =
-            |uid: &&Uid| self.world.binding(uid).is_some_and(|binding| binding.metadata.deletion_timestamp.is_some());
-        let (leaving, staying): (Vec<&Uid>, Vec<&Uid>) = live.iter().partition(leaves);
-        for uid in leaving.into_iter().chain(staying) {
-            self.settle(uid);
+        self.each_binding(Step::Leave, Self::leave);
+        self.each_binding(Step::Settle, Self::stay);
+        self.each_named(Question::Assignment, Self::assign);
+        self.each_named(Question::Excess, Self::withdraw);
+        self.each_binding(Step::Consider, Self::consider);
+        self.each_named(Question::Assignment, Self::assign);
+        self.each_named(Question::Authority, Self::grant);
+        self.each_named(Question::Ledger, Self::keep_hat);
+        self.keep_policy();
+        self.each_named(Question::End, Self::let_go);
+        self.collect();
+    }
+
+    /// Takes an open step of bindings that have not ended, by creation.
+    fn each_binding(&mut self, step: Step, take: fn(&mut Self, &Uid)) {
+        let mut last = None;
+        while let Some(turn) = self.world.next(step, last.as_ref()) {
+            if self.world.is_live(&turn.1) && !self.world.is_set_aside(&turn.1) {
+                self.matter = Some(Matter::Binding(turn.clone(), step));
+                take(self, &turn.1);
+            }
+            last = Some(turn);
         }
-        self.assign_hats();
-        self.withdraw();
-        for uid in &live {
-            self.consider(uid);
+        self.matter = None;
+    }
+
+    /// Answers an open question about each name, in their order.
+    fn each_named(&mut self, question: Question, answer: fn(&mut Self, &String)) {
+        let mut last = None;
+        while let Some(name) = self.world.agenda.next_asked(question, last.as_ref()) {
+            self.matter = Some(Matter::Named(question, name.clone()));
+            answer(self, &name);
+            last = Some(name);
         }
-        self.assign_hats();
-        self.grant();
-        self.keep_ledgers();
+        self.matter = None;
     }
 
     fn act(&mut self, action: Action) {
@@ -149,13 +170,18 @@ impl Decision {
     }
 
     fn wake_at(&mut self, wall: Timestamp) {
-        if wall > self.now.wall && wall < Timestamp::MAX {
-            self.wake_after(self.exact.until(wall));
+        if let Some(matter) = &self.matter
+            && wall > self.now.wall
+            && wall < Timestamp::MAX
+        {
+            self.world.agenda.due_at(matter.clone(), wall);
         }
     }
 
     fn wake_after(&mut self, wait: Duration) {
-        self.wake = Some(self.wake.map_or(wait, |known| known.min(wait)));
+        if let Some(matter) = &self.matter {
+            self.world.agenda.due_after(matter.clone(), self.now.steady.saturating_add(wait));
+        }
     }
 
     fn live(&self, uid: &Uid) -> Option<Arc<HatBinding>> {
@@ -170,6 +196,22 @@ impl Decision {
             let status = self.dressed(binding, complete(status, &record.spec));
             self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
         }
+    }
+
+    fn leave(&mut self, uid: &Uid) {
+        if self.is_going(uid) {
+            self.settle(uid);
+        }
+    }
+
+    fn stay(&mut self, uid: &Uid) {
+        if !self.is_going(uid) {
+            self.settle(uid);
+        }
+    }
+
+    fn is_going(&self, uid: &Uid) -> bool {
+        self.world.binding(uid).is_some_and(|binding| binding.metadata.deletion_timestamp.is_some())
     }
 
     /// Makes every transition of a binding that is due without a new admission.
@@ -309,6 +351,7 @@ impl Decision {
             self.refresh(uid, &binding, None);
             return;
         }
+        self.world.rank(&binding.spec.hat);
         match assess(&self.world, self.rules, uid, &binding, self.now) {
             Ok(admission) => {
                 let hat = &binding.spec.hat;
@@ -330,7 +373,7 @@ impl Decision {
         let name = throttled_name(uid, status_of(binding).transitions, held.rule.as_str());
         if self.world.swap(&name).is_none() {
             let record = self.throttled(uid, binding, held);
-            self.act(Action::Record(Box::new(crate::action::record(name, record))));
+            self.act(Action::Record(crate::action::record(name, record).into()));
         }
         let Some(binding) = self.live(uid) else { return };
         self.refresh(uid, &binding, Some(held));

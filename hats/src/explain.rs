@@ -91,6 +91,11 @@ impl std::fmt::Display for Misfit {
 }
 
 impl Misfit {
+    /// Whether nothing can be said of the node, as an expression has no verdict.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Self::Fails { .. })
+    }
+
     /// What is wrong with so many nodes.
     fn of(&self, nodes: usize) -> String {
         let one = nodes == 1;

@@ -50,7 +50,7 @@ fn is_excepted(request: &Request<'_>) -> bool {
         .bootstrap
         .as_ref()
         .is_some_and(|bootstrap| bootstrap.hat == *hat && bootstrap.wearer == request.wearer());
-    let taken = || request.world.worn_of_hat(hat).any(|uid| uid != request.uid);
+    let taken = || request.world.others_in(hat, request.uid) > 0;
     named && !has_been_reached(request.hat) && !taken()
 }
 

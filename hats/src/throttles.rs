@@ -335,7 +335,7 @@ fn new_hats_of_the_day(request: &Request<'_>) -> Vec<Timestamp> {
 
 fn max_wearers(request: &Request<'_>) -> Result<(), Held> {
     let Some(most) = request.hat.spec.max_wearers else { return Ok(()) };
-    let worn = request.world.worn_of_hat(&request.binding.spec.hat).filter(|uid| *uid != request.uid).count();
+    let worn = request.world.others_in(&request.binding.spec.hat, request.uid);
     let count = i64::try_from(worn).unwrap_or(i64::MAX);
     if count < most {
         return Ok(());

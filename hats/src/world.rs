@@ -6,7 +6,11 @@
 //! Events may come twice and late: an object with an older `resourceVersion` than the one that is known is ignored, and a
 //! binding that was seen going does not come back. Until every kind has been listed once, nothing may be decided: a missing
 //! hat looks the same as a deleted one.
+//!
+//! Whatever is put into a world opens what it could matter to (`agenda`), so that a decision looks at nothing else.
 
+mod agenda;
+mod company;
 mod node;
 mod records;
 
@@ -14,7 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hatrack_api::hat_binding::{FINALIZER, HatBinding, HatBindingStatus, Phase};
+use hatrack_api::hat::SuccessionPolicy;
+use hatrack_api::hat_binding::{FINALIZER, HatBinding, HatBindingStatus, Phase, condition};
+use hatrack_api::hat_swap::SwapEvent;
 use hatrack_api::{ClusterNode, Hat, HatPolicy, HatSwap, hat_policy};
 use imbl::{OrdMap, OrdSet, Vector};
 use jiff::Timestamp;
@@ -23,9 +29,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::action::{Action, Uid};
 use crate::authority::{Grant, Scope};
+use crate::lifecycle::condition_of;
+use crate::moment::Moment;
 use crate::periods::Periods;
+use crate::placement::Fits;
 use crate::placement::shelves::Shelves;
 use crate::requirements::Judge;
+use crate::throttles::Rule;
+use crate::{quorum, succession};
+pub use agenda::Outlook;
+pub(crate) use agenda::{Agenda, Matter, Question, Step, Turn};
+pub(crate) use company::Company;
+use company::share;
 pub use node::{GPU_ALLOCATOR_LABEL, NodeView, Sight};
 pub(crate) use records::cause;
 pub use records::{Stay, Tally};
@@ -43,16 +58,21 @@ pub struct World {
     pub(crate) records: records::Records,
     pub(crate) grants: OrdMap<(Uid, Scope), Arc<Grant>>,
     pub(crate) judge: Judge,
-    pub(crate) shelves: Shelves,
+    pub(crate) agenda: Agenda,
+    /// What hats with requirements ask of nodes, by name.
+    fits: OrdMap<String, Arc<Fits>>,
     /// Bindings that have not ended, by creation: the order in which requests are considered.
-    pub(crate) queue: OrdSet<(Timestamp, Uid)>,
+    pub(crate) queue: OrdSet<Turn>,
+    /// Those of them that no node could take when they were last considered.
+    pub(crate) unplaced: OrdSet<Turn>,
     /// Bindings that have not ended, by hat and by wearer.
     pub(crate) live_of_hat: OrdMap<String, OrdSet<Uid>>,
     pub(crate) live_of_wearer: OrdMap<String, OrdSet<Uid>>,
+    /// Who wears each hat that somebody wears.
+    pub(crate) companies: OrdMap<String, Company>,
     /// Bindings that are worn on a node.
     pub(crate) worn_on: OrdMap<String, OrdSet<Uid>>,
-    /// Nodes with something in `status.hats`.
-    assigned: OrdSet<String>,
+    pub(crate) by_node: ByNode,
     /// Bindings that have ended and still exist.
     pub(crate) ended: OrdSet<Uid>,
     /// When the text of a held request was last written (steady clock).
@@ -74,14 +94,36 @@ impl World {
         let name = name_of(&hat.metadata);
         let news = self.hats.get(&name).is_none_or(|known| is_newer(&known.metadata, &hat.metadata));
         if news {
-            self.hats.insert(name, Arc::new(hat));
+            self.put_hat(name, hat);
         }
         news
     }
 
     /// A hat is gone.
     pub fn forget_hat(&mut self, name: &str) -> bool {
+        self.fits.remove(name);
+        self.agenda.open_everything();
         self.hats.remove(name).is_some()
+    }
+
+    /// The catalogue matters to everything, a hat's status to those who ask for it at most.
+    fn put_hat(&mut self, name: String, hat: Hat) {
+        let known = self.hats.get(&name);
+        let is_same = known.is_some_and(|known| {
+            known.spec == hat.spec && known.metadata.deletion_timestamp == hat.metadata.deletion_timestamp
+        });
+        let is_reached = known.is_some_and(|known| quorum::has_been_reached(known) == quorum::has_been_reached(&hat));
+        if !is_same {
+            self.agenda.open_everything();
+            match &hat.spec.requirements {
+                Some(asked) => _ = self.fits.insert(name.clone(), Arc::new(Fits::new(&self.judge, asked.clone()))),
+                None => _ = self.fits.remove(&name),
+            }
+        } else if !is_reached {
+            self.open_all(self.live_of_hat.get(&name).cloned());
+        }
+        self.agenda.ask(Question::Ledger, &name);
+        self.hats.insert(name, Arc::new(hat));
     }
 
     /// The policy was added or changed. Only the one named `default` counts.
@@ -90,6 +132,9 @@ impl World {
         let news = name_of(&policy.metadata) == hat_policy::NAME
             && known.is_none_or(|known| is_newer(&known.metadata, &policy.metadata));
         if news {
+            if known.is_none_or(|known| known.spec != policy.spec) {
+                self.agenda.open_everything();
+            }
             self.policy = Some(Arc::new(policy));
         }
         news
@@ -97,6 +142,7 @@ impl World {
 
     /// The policy is gone: requests are held, and what is worn goes on to its end.
     pub fn forget_policy(&mut self) -> bool {
+        self.agenda.open_everything();
         self.policy.take().is_some()
     }
 
@@ -116,7 +162,7 @@ impl World {
     pub fn forget_binding(&mut self, uid: &str) -> bool {
         let known = self.bindings.remove(uid);
         if let Some(binding) = &known {
-            self.unindex(uid, binding);
+            self.move_binding(uid, Some(binding), None);
         }
         self.spoken.remove(uid);
         self.set_aside.remove(uid);
@@ -134,16 +180,46 @@ impl World {
     /// The API server refuses what is to be written of a binding: it stays as it is, in nobody's way, until it is taken up again.
     pub fn set_aside(&mut self, uid: &str) {
         self.set_aside.insert(uid.to_owned());
+        self.open_binding(uid);
     }
 
     /// A binding that was set aside is decided upon again.
     pub fn take_up(&mut self, uid: &str) {
         self.set_aside.remove(uid);
+        self.open_binding(uid);
     }
 
-    /// Every binding is decided upon again.
+    /// Every binding is decided upon again, whatever was concluded before.
     pub fn take_up_all(&mut self) {
         self.set_aside.clear();
+        self.agenda.open_everything();
+    }
+
+    /// Every action of a plan was carried out on this world. What the decision looked at has to change or to become due before it is
+    /// looked at again.
+    pub fn conclude(&mut self, outlook: Outlook) {
+        self.agenda.conclude(outlook);
+    }
+
+    /// The same world with every index made anew and nothing concluded. For proofs that no decision turns on what was concluded before.
+    #[must_use]
+    pub fn rebuilt(&self) -> Self {
+        let mut world = Self { policy: self.policy.clone(), judge: self.judge.clone(), ..Self::new(self.periods) };
+        for hat in self.hats.values() {
+            world.put_hat(name_of(&hat.metadata), (**hat).clone());
+        }
+        for (name, node) in &self.nodes {
+            world.put_node(name.clone(), (**node).clone().with_load(BTreeMap::new()));
+        }
+        for swap in self.records.shared() {
+            world.records.insert(Arc::clone(swap));
+        }
+        for (uid, binding) in &self.bindings {
+            world.put_binding(uid.clone(), (**binding).clone(), Duration::ZERO);
+        }
+        let (grants, spoken, set_aside) = (self.grants.clone(), self.spoken.clone(), self.set_aside.clone());
+        world.agenda.open_everything();
+        Self { grants, spoken, set_aside, gone: self.gone.clone(), ..world }
     }
 
     pub(crate) fn is_set_aside(&self, uid: &str) -> bool {
@@ -152,12 +228,42 @@ impl World {
 
     /// A record was written.
     pub fn observe_swap(&mut self, swap: HatSwap) -> bool {
-        self.records.insert(Arc::new(swap))
+        self.put_swap(&Arc::new(swap))
+    }
+
+    fn put_swap(&mut self, swap: &Arc<HatSwap>) -> bool {
+        let news = self.records.insert(Arc::clone(swap));
+        if news {
+            self.open_recorded(swap);
+        }
+        news
     }
 
     /// A record was collected.
     pub fn forget_swap(&mut self, name: &str) -> bool {
-        self.records.remove(name)
+        let known = self.records.remove(name);
+        if let Some(swap) = &known {
+            self.open_recorded(swap);
+        }
+        known.is_some()
+    }
+
+    /// A record matters to its binding, to what else its wearer asks for, and to those who wait for its hat if that is not inherited.
+    fn open_recorded(&mut self, swap: &HatSwap) {
+        let record = &swap.spec;
+        let named = swap.metadata.name.as_deref().and_then(|name| name.rsplit_once('-')).map(|(uid, _)| uid);
+        for uid in record.binding_ref.as_ref().map(|binding| binding.uid.as_str()).into_iter().chain(named) {
+            self.open_binding(uid);
+        }
+        if record.event == SwapEvent::Throttled {
+            return;
+        }
+        self.agenda.ask(Question::Ledger, &record.hat);
+        self.open_requests(self.live_of_wearer.get(&record.wearer.spiffe_id).cloned());
+        let is_inherited = |hat: &Hat| succession::policy(hat) != SuccessionPolicy::None;
+        if record.event == SwapEvent::SwapOff && !self.hat(&record.hat).is_none_or(is_inherited) {
+            self.open_requests(self.live_of_hat.get(&record.hat).cloned());
+        }
     }
 
     /// A node was added or changed, at this time of the steady clock.
@@ -170,6 +276,7 @@ impl World {
             Some(_) => return false,
             None => NodeView::new(node, &self.judge, steady),
         };
+        self.open_node(&name);
         self.put_node(name, view);
         true
     }
@@ -178,6 +285,7 @@ impl World {
     pub fn forget_node(&mut self, name: &str) -> bool {
         let Some(view) = self.nodes.get(name).filter(|view| view.is_registered()) else { return false };
         let view = view.unregistered(&self.judge);
+        self.open_node(name);
         self.put_node(name.to_owned(), view);
         true
     }
@@ -192,6 +300,9 @@ impl World {
             None => NodeView::awaited(&name, &self.judge, steady).lasting(self.periods.lease).with_lease(lease, steady),
         };
         let news = known.is_none_or(|known| known.standing(steady) != view.standing(steady));
+        if news {
+            self.open_node(&name);
+        }
         self.put_node(name, view);
         news
     }
@@ -210,12 +321,14 @@ impl World {
     pub fn observe_grant(&mut self, grant: Grant) -> bool {
         let key = (grant.binding.clone(), grant.scope.clone());
         let news = self.grants.get(&key).is_none_or(|known| **known != grant);
+        self.open_authority(&grant.binding);
         self.grants.insert(key, Arc::new(grant));
         news
     }
 
     /// They are gone.
     pub fn forget_grant(&mut self, binding: &str, scope: &Scope) -> bool {
+        self.open_authority(binding);
         self.grants.remove(&(binding.to_owned(), scope.clone())).is_some()
     }
 
@@ -226,7 +339,7 @@ impl World {
                 object.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
             }),
             Action::Record(swap) => {
-                self.observe_swap((**swap).clone());
+                self.put_swap(swap);
             }
             Action::SetStatus { binding, status } => {
                 self.spoken.insert(binding.clone(), steady);
@@ -234,8 +347,11 @@ impl World {
             }
             Action::Unfinalize { binding } => self.unfinalize(binding, steady),
             Action::Delete { binding } => self.delete(binding, steady),
-            Action::Fence { node, transitions } => self.change_node(node, |view| view.fenced_at(*transitions)),
-            Action::Assign { node, hats } => self.change_node(node, |view| view.with_hats(hats.clone())),
+            Action::Fence { node, transitions } => {
+                self.open_node(node);
+                self.change_node(node, |view| view.fence(*transitions));
+            }
+            Action::Assign { node, hats } => self.change_node(node, |view| view.assign(hats)),
             Action::Grant(grant) => {
                 self.observe_grant((**grant).clone());
             }
@@ -243,8 +359,8 @@ impl World {
                 self.forget_grant(binding, scope);
             }
             Action::SetHatStatus { hat, status } => {
-                if let Some(known) = self.hats.get_mut(hat) {
-                    Arc::make_mut(known).status = Some((**status).clone());
+                if let Some(known) = self.hats.get(hat) {
+                    self.put_hat(hat.clone(), Hat { status: Some((**status).clone()), ..(**known).clone() });
                 }
             }
             Action::SetPolicyStatus { status } => {
@@ -294,31 +410,198 @@ impl World {
         }
     }
 
-    fn change_node(&mut self, name: &str, change: impl FnOnce(&NodeView) -> NodeView) {
-        if let Some(view) = self.nodes.get(name) {
-            let view = change(view);
-            self.put_node(name.to_owned(), view);
+    /// A node that carries something and was never seen is awaited: its silence counts from now.
+    fn put_binding(&mut self, uid: Uid, binding: HatBinding, steady: Duration) {
+        let after = Arc::new(binding);
+        if let Some(node) = worn_node(status_of(&after)).filter(|node| !self.nodes.contains_key(*node)) {
+            self.put_node(node.to_owned(), NodeView::awaited(node, &self.judge, steady));
+        }
+        let before = self.bindings.insert(uid.clone(), Arc::clone(&after));
+        self.move_binding(&uid, before.as_deref(), Some(&after));
+    }
+
+    /// A binding became another one, or came or went: its place in the indexes changes, and it may matter to others.
+    fn move_binding(&mut self, uid: &str, before: Option<&HatBinding>, after: Option<&HatBinding>) {
+        for binding in before.into_iter().chain(after) {
+            self.agenda.open(turn(uid, binding), &Step::ALL);
+        }
+        self.open_authority(uid);
+        self.agenda.ask(Question::End, uid);
+        if after.is_some_and(|binding| status_of(binding).phase.is_ended()) {
+            self.ended.insert(uid.to_owned());
+        } else {
+            self.ended.remove(uid);
+        }
+        let has_moved = self.move_in_queue(uid, before.filter(is_live), after.filter(is_live));
+        let has_changed = self.move_in_company(uid, before.filter(is_worn), after.filter(is_worn));
+        self.move_on_nodes(uid, before.map(status_of), after.map(status_of));
+        if has_moved || has_changed {
+            for binding in before.into_iter().chain(after) {
+                self.open_rivals(binding);
+            }
+        }
+    }
+
+    fn move_in_queue(&mut self, uid: &str, before: Option<&HatBinding>, after: Option<&HatBinding>) -> bool {
+        if let Some(binding) = before.filter(is_unplaced) {
+            self.unplaced.remove(&turn(uid, binding));
+        }
+        if let Some(binding) = after.filter(is_unplaced) {
+            self.unplaced.insert(turn(uid, binding));
+        }
+        let has_moved = before.map(ask) != after.map(ask);
+        if has_moved && let Some(binding) = before {
+            self.queue.remove(&turn(uid, binding));
+            drop_from(&mut self.live_of_hat, &binding.spec.hat, uid);
+            drop_from(&mut self.live_of_wearer, &binding.spec.wearer.spiffe_id, uid);
+        }
+        if has_moved && let Some(binding) = after {
+            self.queue.insert(turn(uid, binding));
+            self.live_of_hat.entry(binding.spec.hat.clone()).or_default().insert(uid.to_owned());
+            self.live_of_wearer.entry(binding.spec.wearer.spiffe_id.clone()).or_default().insert(uid.to_owned());
+        }
+        has_moved
+    }
+
+    fn move_in_company(&mut self, uid: &str, before: Option<&HatBinding>, after: Option<&HatBinding>) -> bool {
+        let has_changed = before.map(share) != after.map(share);
+        if has_changed && let Some(binding) = before {
+            let hat = &binding.spec.hat;
+            self.agenda.ask(Question::Ledger, hat);
+            if let Some(company) = self.companies.get_mut(hat) {
+                company.leave(uid, binding);
+                if company.len() == 0 {
+                    self.companies.remove(hat);
+                }
+            }
+        }
+        if has_changed && let Some(binding) = after {
+            self.agenda.ask(Question::Ledger, &binding.spec.hat);
+            self.companies.entry(binding.spec.hat.clone()).or_default().join(uid, binding);
+        }
+        has_changed
+    }
+
+    fn move_on_nodes(&mut self, uid: &str, before: Option<&HatBindingStatus>, after: Option<&HatBindingStatus>) {
+        let (was_on, is_on) = (before.and_then(worn_node), after.and_then(worn_node));
+        let devices = |status: Option<&HatBindingStatus>| status.map(|status| status.devices.clone()).unwrap_or_default();
+        if let Some(node) = was_on.filter(|node| is_on != Some(*node)) {
+            drop_from(&mut self.worn_on, node, uid);
+            self.change_node(node, |view| view.put_down(uid));
+        }
+        if let Some(node) = is_on {
+            if was_on != is_on {
+                self.worn_on.entry(node.to_owned()).or_default().insert(uid.to_owned());
+            }
+            if was_on != is_on || before.map(|status| &status.devices) != after.map(|status| &status.devices) {
+                self.change_node(node, |view| view.carry(uid, devices(after)));
+            }
+            self.agenda.ask(Question::Assignment, node);
+        }
+        let from = (uid.to_owned(), String::new());
+        for (_, node) in self.by_node.ending.range(from..).take_while(|(ending, _)| ending == uid) {
+            self.agenda.ask(Question::Assignment, node);
+        }
+    }
+
+    /// Who wears what matters to what the wearer asks for beside it and, if their number is limited, to those who wait for the hat.
+    fn open_rivals(&mut self, binding: &HatBinding) {
+        let hat = &binding.spec.hat;
+        self.open_requests(self.live_of_wearer.get(&binding.spec.wearer.spiffe_id).cloned());
+        if self.policy.as_ref().and_then(|policy| policy.spec.bootstrap.as_ref()).is_some_and(|first| first.hat == *hat) {
+            self.open_all(self.live_of_hat.get(hat).cloned());
+        } else if self.hat(hat).is_some_and(|hat| hat.spec.max_wearers.is_some()) {
+            self.open_requests(self.live_of_hat.get(hat).cloned());
+        }
+    }
+
+    fn open_binding(&mut self, uid: &str) {
+        if let Some(binding) = self.bindings.get(uid) {
+            self.agenda.open(turn(uid, binding), &Step::ALL);
+        }
+    }
+
+    fn open_authority(&mut self, uid: &str) {
+        self.agenda.ask(Question::Excess, uid);
+        self.agenda.ask(Question::Authority, uid);
+    }
+
+    fn open_all(&mut self, uids: Option<OrdSet<Uid>>) {
+        for uid in uids.iter().flatten() {
+            self.open_binding(uid);
+        }
+    }
+
+    /// Those of them that wait are to be considered.
+    fn open_requests(&mut self, uids: Option<OrdSet<Uid>>) {
+        for uid in uids.iter().flatten() {
+            if let Some(binding) = self.bindings.get(uid).filter(|binding| status_of(binding).phase == Phase::Pending) {
+                self.agenda.open(turn(uid, binding), &[Step::Consider]);
+            }
+        }
+    }
+
+    /// What a machine is matters to what is worn on it, and to those who wait for one.
+    fn open_node(&mut self, name: &str) {
+        for uid in self.worn_on.get(name).into_iter().flatten() {
+            if let Some(binding) = self.bindings.get(uid) {
+                self.agenda.open(turn(uid, binding), &[Step::Leave, Step::Settle]);
+            }
+        }
+        self.agenda.ask(Question::Fence, name);
+        self.agenda.ask(Question::Assignment, name);
+        self.agenda.open_unplaced();
+    }
+
+    /// Opens what a decision at this time has to look at beside what was opened by changes.
+    pub(crate) fn open_due(&mut self, now: Moment) {
+        if self.agenda.take_everything(now) {
+            return self.open_everything();
+        }
+        let silent: Vec<String> = self.by_node.silent_between(self.agenda.concluded(), now.steady).cloned().collect();
+        for name in silent {
+            self.open_node(&name);
+        }
+        self.agenda.open_due(now);
+    }
+
+    fn open_everything(&mut self) {
+        for turn in self.queue.clone() {
+            self.open_authority(&turn.1);
+            self.agenda.open(turn, &Step::ALL);
+        }
+        for (binding, _) in self.grants.clone().keys() {
+            self.open_authority(binding);
+        }
+        for (question, names) in [(Question::Fence, self.nodes.keys()), (Question::Assignment, self.nodes.keys())] {
+            names.for_each(|name| self.agenda.ask(question, name));
+        }
+        self.hats.keys().for_each(|name| self.agenda.ask(Question::Ledger, name));
+        self.ended.iter().for_each(|uid| self.agenda.ask(Question::End, uid));
+    }
+
+    fn change_node(&mut self, name: &str, change: impl FnOnce(&mut NodeView)) {
+        if let Some(view) = self.nodes.get_mut(name) {
+            let view = Arc::make_mut(view);
+            self.by_node.take(&self.judge, name, view);
+            change(view);
+            self.by_node.put(&self.judge, name, view);
+            self.agenda.ask(Question::Fence, name);
+            self.agenda.ask(Question::Assignment, name);
+            self.agenda.open_unplaced();
         }
     }
 
     fn put_node(&mut self, name: String, view: NodeView) {
-        if let Some(before) = self.nodes.get(&name) {
-            self.shelves.take(&name, before);
+        let known = self.nodes.get(&name);
+        let view = view.lasting(self.periods.lease);
+        let view = if known.is_some() { view } else { view.with_load(self.held_devices(&name)) };
+        if let Some(known) = known {
+            self.by_node.take(&self.judge, &name, known);
         }
-        let view = view.lasting(self.periods.lease).with_load(self.held_devices(&name));
-        self.shelves.put(&name, &view);
-        if view.hats().is_empty() {
-            self.assigned.remove(&name);
-        } else {
-            self.assigned.insert(name.clone());
-        }
+        self.by_node.put(&self.judge, &name, &view);
+        self.agenda.ask(Question::Fence, &name);
         self.nodes.insert(name, Arc::new(view));
-    }
-
-    /// Nodes that carry something, or are still told what to carry.
-    pub(crate) fn carriers(&self) -> Vec<String> {
-        let carriers: std::collections::BTreeSet<&String> = self.worn_on.keys().chain(&self.assigned).collect();
-        carriers.into_iter().cloned().collect()
     }
 
     /// Devices of a node that a worn binding has, by the bindings' own status.
@@ -327,45 +610,22 @@ impl World {
         worn.filter_map(|uid| Some((uid.clone(), self.status(uid)?.devices.clone()))).collect()
     }
 
-    /// A node that carries something and was never seen is awaited: its silence counts from now.
-    fn put_binding(&mut self, uid: Uid, binding: HatBinding, steady: Duration) {
-        let before = self.bindings.get(&uid).cloned();
-        if let Some(before) = &before {
-            self.unindex(&uid, before);
-        }
-        let after = Arc::new(binding);
-        self.bindings.insert(uid.clone(), Arc::clone(&after));
-        let status = status_of(&after);
-        if status.phase.is_ended() {
-            self.ended.insert(uid.clone());
-        } else {
-            self.queue.insert((created(&after), uid.clone()));
-            self.live_of_hat.entry(after.spec.hat.clone()).or_default().insert(uid.clone());
-            self.live_of_wearer.entry(after.spec.wearer.spiffe_id.clone()).or_default().insert(uid.clone());
-        }
-        if let Some(node) = worn_node(status) {
-            self.worn_on.entry(node.to_owned()).or_default().insert(uid);
-            if !self.nodes.contains_key(node) {
-                self.put_node(node.to_owned(), NodeView::awaited(node, &self.judge, steady));
-            }
-            self.reload(node);
+    /// Whether a node carries something, or is still told what to carry.
+    pub(crate) fn is_carrier(&self, name: &str) -> bool {
+        self.worn_on.contains_key(name) || self.node(name).is_some_and(|node| !node.hats().is_empty())
+    }
+
+    /// Ranks the nodes for a hat from now on.
+    pub(crate) fn rank(&mut self, hat: &str) {
+        if let Some(fits) = self.fits.get(hat).filter(|fits| fits.is_by_stock()) {
+            let node = |name: &str| self.nodes.get(name).map(AsRef::as_ref);
+            self.by_node.shelves.rank(hat, fits, &self.judge, node);
         }
     }
 
-    fn unindex(&mut self, uid: &str, binding: &HatBinding) {
-        self.queue.remove(&(created(binding), uid.to_owned()));
-        self.ended.remove(uid);
-        drop_from(&mut self.live_of_hat, &binding.spec.hat, uid);
-        drop_from(&mut self.live_of_wearer, &binding.spec.wearer.spiffe_id, uid);
-        if let Some(node) = worn_node(status_of(binding)) {
-            drop_from(&mut self.worn_on, node, uid);
-            self.reload(node);
-        }
-    }
-
-    /// The load of a node changed: it belongs on another shelf.
-    fn reload(&mut self, node: &str) {
-        self.change_node(node, NodeView::clone);
+    /// What a hat asks of nodes, if it does.
+    pub(crate) fn fits(&self, hat: &str) -> Option<&Fits> {
+        self.fits.get(hat).map(AsRef::as_ref)
     }
 
     /// The status of a binding; one that was never written is that of a new request.
@@ -433,9 +693,25 @@ impl World {
         self.grants.values().map(AsRef::as_ref)
     }
 
-    /// UIDs of the bindings of a hat that are worn.
-    pub(crate) fn worn_of_hat<'a>(&'a self, hat: &str) -> impl Iterator<Item = &'a Uid> {
-        self.worn(self.live_of_hat.get(hat))
+    /// How many others than a binding wear its hat.
+    pub(crate) fn others_in(&self, hat: &str, uid: &str) -> usize {
+        self.companies.get(hat).map_or(0, |company| company.others_than(uid))
+    }
+
+    /// The grants of a binding that are known to exist.
+    pub(crate) fn grants_of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Grant> {
+        let from = (uid.to_owned(), Scope::Cluster);
+        self.grants.range(from..).take_while(move |((of, _), _)| of == uid).map(|(_, grant)| grant.as_ref())
+    }
+
+    /// Whether a binding exists and has not ended.
+    pub(crate) fn is_live(&self, uid: &str) -> bool {
+        self.binding(uid).is_some_and(|binding| is_live(&binding))
+    }
+
+    /// The next turn after another of which a step is open.
+    pub(crate) fn next(&mut self, step: Step, after: Option<&Turn>) -> Option<Turn> {
+        self.agenda.next(step, after, &self.unplaced)
     }
 
     /// UIDs of the bindings of a wearer that are worn.
@@ -446,6 +722,61 @@ impl World {
     fn worn<'a>(&'a self, uids: Option<&'a OrdSet<Uid>>) -> impl Iterator<Item = &'a Uid> {
         uids.into_iter().flatten().filter(|uid| self.status(uid).is_some_and(|status| status.phase.is_worn()))
     }
+}
+
+/// What is found by how nodes stand.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ByNode {
+    pub shelves: Shelves,
+    /// Bindings that a node is to stop, and the node.
+    ending: OrdSet<(Uid, String)>,
+    /// When each node falls silent.
+    silent: OrdSet<(Duration, String)>,
+}
+
+impl ByNode {
+    fn put(&mut self, judge: &Judge, name: &str, node: &NodeView) {
+        self.shelves.put(judge, name, node);
+        self.ending.extend(node.ending().map(|uid| (uid.clone(), name.to_owned())));
+        node.ready_until().map(|until| self.silent.insert((until, name.to_owned())));
+    }
+
+    fn take(&mut self, judge: &Judge, name: &str, node: &NodeView) {
+        self.shelves.take(judge, name, node);
+        for uid in node.ending() {
+            self.ending.remove(&(uid.clone(), name.to_owned()));
+        }
+        node.ready_until().map(|until| self.silent.remove(&(until, name.to_owned())));
+    }
+
+    fn silent_between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &String> {
+        let since = self.silent.range((from, String::new())..);
+        since.take_while(move |(until, _)| *until <= to).map(|(_, name)| name)
+    }
+}
+
+/// What of a live binding others have to do with.
+fn ask(binding: &HatBinding) -> (Timestamp, &str, &str) {
+    (created(binding), &binding.spec.hat, &binding.spec.wearer.spiffe_id)
+}
+
+fn turn(uid: &str, binding: &HatBinding) -> Turn {
+    (created(binding), uid.to_owned())
+}
+
+fn is_live(binding: &&HatBinding) -> bool {
+    !status_of(binding).phase.is_ended()
+}
+
+fn is_worn(binding: &&HatBinding) -> bool {
+    status_of(binding).phase.is_worn()
+}
+
+/// Whether a request was told that no node takes it.
+fn is_unplaced(binding: &&HatBinding) -> bool {
+    let status = status_of(binding);
+    let told = condition_of(&status.conditions, condition::ADMITTED);
+    status.phase == Phase::Pending && told.is_some_and(|told| told.reason == Rule::Unschedulable.reason())
 }
 
 static NEW: HatBindingStatus = HatBindingStatus {

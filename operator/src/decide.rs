@@ -173,8 +173,8 @@ impl Decider {
         let began = since_boot();
         let plan = spawn_blocking(move || decide(&world, now)).await?;
         self.decisions.decided(since_boot().saturating_sub(began));
-        let Plan { actions, wake_at } = plan;
-        let mut acted = 0;
+        let Plan { actions, wake_at, outlook } = plan;
+        let (planned, mut acted) = (actions.len(), 0);
         for batch in batches(actions) {
             let lanes = stream::iter(batch).map(|lane| self.go(&actor, lane)).buffer_unordered(AT_A_TIME);
             let results: Vec<(usize, Option<Stop>)> = lanes.collect().await;
@@ -182,6 +182,10 @@ impl Decider {
             if let Some(outcome) = self.judge(results.into_iter().filter_map(|(_, stop)| stop))? {
                 return Ok(outcome);
             }
+        }
+        // What was left out is asked for again.
+        if acted == planned {
+            self.observed.did(|seen| seen.world.conclude(outlook));
         }
         Ok(Outcome::Done(acted, wake_at))
     }

@@ -30,19 +30,18 @@ impl Decision {
         Duration::from_secs(grace + grace.div_ceil(100)).saturating_add(self.world.periods.stop)
     }
 
-    pub(super) fn fence_silent_nodes(&mut self) {
-        for name in self.world.carriers() {
-            let Some(node) = self.world.node(&name) else { continue };
-            if node.is_fenced() {
-                continue;
-            }
-            let left = self.patience(node).saturating_sub(node.silence_or_age(self.now.steady));
-            if left > Duration::ZERO {
-                self.wake_after(left);
-                continue;
-            }
-            let transitions = node.lease.as_ref().map_or(0, |lease| lease.transitions) + 1;
-            self.act(Action::Fence { node: name, transitions });
+    /// Fences a node that carries something and has been silent for too long.
+    pub(super) fn fence(&mut self, name: &String) {
+        if !self.world.is_carrier(name) {
+            return;
+        }
+        let Some(node) = self.world.node(name).filter(|node| !node.is_fenced()) else { return };
+        let left = self.patience(node).saturating_sub(node.silence_or_age(self.now.steady));
+        let transitions = node.lease.as_ref().map_or(0, |lease| lease.transitions) + 1;
+        if left > Duration::ZERO {
+            self.wake_after(left);
+        } else {
+            self.act(Action::Fence { node: name.clone(), transitions });
         }
     }
 
@@ -69,13 +68,11 @@ impl Decision {
         None
     }
 
-    pub(super) fn assign_hats(&mut self) {
-        for name in self.world.carriers() {
-            let Some(node) = self.world.node(&name).filter(|node| node.is_registered()) else { continue };
-            let hats = self.wanted(&name, node);
-            if hats != node.hats() {
-                self.act(Action::Assign { node: name, hats });
-            }
+    pub(super) fn assign(&mut self, name: &String) {
+        let Some(node) = self.world.node(name).filter(|node| node.is_registered()) else { return };
+        let hats = self.wanted(name, node);
+        if hats != node.hats() {
+            self.act(Action::Assign { node: name.clone(), hats });
         }
     }
 

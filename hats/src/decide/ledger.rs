@@ -1,6 +1,6 @@
 //! What follows from the transitions: authority, the statuses of hats and policy, and what has served its time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hatrack_api::hat::{HatStatus, condition};
 use hatrack_api::hat_policy::{HatPolicyStatus, throttle as default};
@@ -16,73 +16,62 @@ use crate::authority::{Grant, Scope, grants};
 use crate::lifecycle::{is_true, set_condition};
 use crate::moment::seconds_after;
 use crate::throttles::Limits;
-use crate::world::{created, is_finalized, status_of};
-use crate::{quorum, supervision};
+use crate::world::{Company, created, is_finalized, status_of};
+use crate::supervision;
 
 /// Most wearers that a hat's status lists; the schema has the same limit.
 const MAX_LISTED: usize = 4096;
 
 impl Decision {
-    /// Every grant that there should be.
-    fn wanted_grants(&self) -> BTreeMap<(Uid, Scope), Grant> {
-        let live = self.world.queue.iter().filter_map(|(_, uid)| Some((uid, self.world.binding(uid)?)));
-        let wanted = live.flat_map(|(uid, binding)| grants(&self.world, uid, binding));
-        wanted.map(|grant| ((grant.binding.clone(), grant.scope.clone()), grant)).collect()
+    /// Every grant that a binding should have, by its scope.
+    fn wanted_grants(&self, uid: &Uid) -> BTreeMap<Scope, Grant> {
+        let wanted = self.world.binding(uid).map(|binding| grants(&self.world, uid, binding)).unwrap_or_default();
+        wanted.into_iter().map(|grant| (grant.scope.clone(), grant)).collect()
     }
 
-    /// Takes back what nobody should have any more, also of bindings that are gone.
-    pub(super) fn withdraw(&mut self) {
-        let wanted = self.wanted_grants();
-        let known: Vec<(Uid, Scope)> = self.world.grants.keys().cloned().collect();
-        for (binding, scope) in known {
-            if !wanted.contains_key(&(binding.clone(), scope.clone())) {
-                self.act(Action::Withdraw { binding, scope });
-            }
+    /// Takes back what a binding should not have any more, also one that is gone.
+    pub(super) fn withdraw(&mut self, uid: &Uid) {
+        let known: Vec<Scope> = self.world.grants_of(uid).map(|grant| grant.scope.clone()).collect();
+        if known.is_empty() {
+            return;
+        }
+        let wanted = self.wanted_grants(uid);
+        for scope in known.into_iter().filter(|scope| !wanted.contains_key(scope)) {
+            self.act(Action::Withdraw { binding: uid.clone(), scope });
         }
     }
 
-    pub(super) fn grant(&mut self) {
-        for (key, grant) in self.wanted_grants() {
-            if self.world.grants.get(&key).is_none_or(|known| **known != grant) {
+    pub(super) fn grant(&mut self, uid: &Uid) {
+        for (scope, grant) in self.wanted_grants(uid) {
+            if self.world.grants.get(&(uid.clone(), scope)).is_none_or(|known| **known != grant) {
                 self.act(Action::Grant(Box::new(grant)));
             }
         }
     }
 
-    pub(super) fn keep_ledgers(&mut self) {
-        let names: Vec<String> = self.world.hats.keys().cloned().collect();
-        for name in names {
-            self.keep_hat(&name);
-        }
-        self.keep_policy();
-        self.let_go();
-        self.collect();
-    }
-
-    fn keep_hat(&mut self, name: &str) {
+    pub(super) fn keep_hat(&mut self, name: &String) {
         let Some(hat) = self.world.hat(name) else { return };
         let status = self.hat_status(name, hat);
         if hat.status.as_ref() != Some(&status) {
-            self.act(Action::SetHatStatus { hat: name.to_owned(), status: Box::new(status) });
+            self.act(Action::SetHatStatus { hat: name.clone(), status: Box::new(status) });
         }
     }
 
     fn hat_status(&self, name: &str, hat: &Hat) -> HatStatus {
         let mut status = hat.status.clone().unwrap_or_default();
         let tally = self.world.tally(name);
-        let worn: Vec<&Uid> = self.world.worn_of_hat(name).collect();
-        let bindings = || worn.iter().filter_map(|uid| self.world.binding(uid));
-        let wearers: BTreeSet<String> = bindings().map(|binding| binding.spec.wearer.spiffe_id.clone()).collect();
+        let company = self.world.companies.get(name);
+        let wearers = company.into_iter().flat_map(Company::wearers);
         status.reputation = tally.reputation();
         status.lifetime_wearers = Some(tally.wearers().max(status.lifetime_wearers.unwrap_or(0)));
-        status.current_wearers = wearers.into_iter().take(MAX_LISTED).collect();
+        status.current_wearers = wearers.take(MAX_LISTED).cloned().collect();
         let now = Time(self.now.wall);
         let flaw = supervision::flaw(&self.world, name);
         let (valid, reason) = if flaw.is_none() { (true, "Acyclic") } else { (false, "Flawed") };
         let message = flaw.map(|flaw| flaw.to_string()).unwrap_or_default();
         set_condition(&mut status.conditions, condition::GRAPH_VALID, valid, reason, message, now.clone());
         let reached = is_true(&status.conditions, condition::QUORUM_REACHED);
-        if !reached && bindings().any(quorum::proves_a_quorum) {
+        if !reached && company.is_some_and(Company::proves_a_quorum) {
             let message = "bootstrap is over for this hat".to_owned();
             set_condition(&mut status.conditions, condition::QUORUM_REACHED, true, "Quorum", message, now);
         }
@@ -90,21 +79,14 @@ impl Decision {
     }
 
     /// The counts of the policy; the time of the last decision is written with them and alone changes nothing.
-    fn keep_policy(&mut self) {
+    pub(super) fn keep_policy(&mut self) {
         let Some(policy) = &self.world.policy else { return };
         let known = policy.status.clone().unwrap_or_default();
-        let worn = || {
-            self.world
-                .queue
-                .iter()
-                .filter_map(|(_, uid)| self.world.binding(uid))
-                .filter(|binding| status_of(binding).phase.is_worn())
-        };
-        let hats: BTreeSet<&str> = worn().map(|binding| binding.spec.hat.as_str()).collect();
+        let companies = &self.world.companies;
         let day = self.now.wall.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
         let status = HatPolicyStatus {
-            active_hats: Some(number(hats.len())),
-            active_bindings: Some(number(worn().count())),
+            active_hats: Some(number(companies.len())),
+            active_bindings: Some(number(companies.values().map(Company::len).sum())),
             swaps_last_24h: Some(self.world.records.count_after(day)),
             ..known.clone()
         };
@@ -114,32 +96,30 @@ impl Decision {
         }
     }
 
-    /// Ended bindings: those that were deleted go, the others when their time to be looked at is over.
-    fn let_go(&mut self) {
+    /// An ended binding: if it was deleted it goes, else when its time to be looked at is over.
+    pub(super) fn let_go(&mut self, uid: &Uid) {
         let ttl = self.world.policy.as_ref().and_then(|policy| policy.spec.ttl_seconds_after_end);
-        let ended = self.world.ended.iter().filter(|uid| !self.world.is_set_aside(uid));
-        let ended: Vec<Uid> = ended.cloned().collect();
-        for uid in ended {
-            let Some(binding) = self.world.binding(&uid) else { continue };
-            let finalized = is_finalized(binding);
-            if binding.metadata.deletion_timestamp.is_some() {
-                if finalized {
-                    self.act(Action::Unfinalize { binding: uid });
-                }
-                continue;
+        if !self.world.ended.contains(uid) || self.world.is_set_aside(uid) {
+            return;
+        }
+        let Some(binding) = self.world.binding(uid) else { return };
+        if binding.metadata.deletion_timestamp.is_some() {
+            if is_finalized(binding) {
+                self.act(Action::Unfinalize { binding: uid.clone() });
             }
-            let (Some(ttl), Some(ended)) = (ttl, status_of(binding).ended_at.as_ref()) else { continue };
-            let goes = seconds_after(ended.0, ttl);
-            if goes <= self.now.wall {
-                self.act(Action::Delete { binding: uid });
-            } else {
-                self.wake_at(goes);
-            }
+            return;
+        }
+        let (Some(ttl), Some(ended)) = (ttl, status_of(binding).ended_at.as_ref()) else { return };
+        let goes = seconds_after(ended.0, ttl);
+        if goes <= self.now.wall {
+            self.act(Action::Delete { binding: uid.clone() });
+        } else {
+            self.wake_at(goes);
         }
     }
 
     /// Records that are older than the policy keeps them and that no rule asks for.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         let Some(policy) = &self.world.policy else { return };
         let days = policy.spec.swap_retention_days.unwrap_or(default::SWAP_RETENTION_DAYS);
         let limit = SignedDuration::from_hours(days.saturating_mul(24));

@@ -46,7 +46,7 @@ impl Decision {
         let Some(binding) = self.live(uid) else { return };
         let status = self.dressed(&binding, complete(status_of(&binding), &spec));
         let name = record_name(uid, status.transitions);
-        self.act(Action::Record(Box::new(record(name, spec))));
+        self.act(Action::Record(record(name, spec).into()));
         self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
     }
 

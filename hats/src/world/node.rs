@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hatrack_api::ClusterNode;
+use hatrack_api::cluster_node::capacity;
+use hatrack_api::{ClusterNode, quantity};
 use hatrack_api::cluster_node::{
     Class, ClusterNodeSpec, Device, DeviceClass, HatAssignment, WornHat, WornState, condition, ready,
 };
@@ -15,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::action::Uid;
 use crate::lifecycle::condition_of;
 use crate::periods::Periods;
+use crate::placement::shelves::Stock;
 use crate::requirements::{Judge, Kind};
 
 /// Label of a ClusterNode that says who hands out its GPUs: `hats`, or anything else, of which `device-plugin` is what
@@ -42,8 +44,10 @@ pub struct Sight {
 /// One machine.
 #[derive(Clone, Debug)]
 pub struct NodeView {
-    /// The ClusterNode. It is by far the largest part, and shared between the copies of a view.
+    /// The ClusterNode without `status.hats`. It is by far the largest part, and shared between the copies of a view.
     pub node: Arc<ClusterNode>,
+    /// `status.hats`: the part that decisions write.
+    hats: Arc<[HatAssignment]>,
     /// Its Lease; `None` before it was ever seen.
     pub lease: Option<Sight>,
     /// Hardware id of another machine that renews the Lease of this name.
@@ -52,8 +56,10 @@ pub struct NodeView {
     lasts: Duration,
     /// Its kind, for verdicts.
     pub(crate) kind: Kind,
-    /// Kinds of its devices, in the order of `status.devices`.
-    pub(crate) device_kinds: Arc<[Kind]>,
+    /// Kinds and sizes of its devices, in the order of `status.devices`.
+    pub(crate) measures: Arc<[Measure]>,
+    /// Indexes of its devices, the smallest first, then by name: the order in which they are given away.
+    order: Arc<[usize]>,
     /// Since when a device that was there is gone or unusable, on the steady clock.
     pub(crate) lost: BTreeMap<String, Duration>,
     /// Names of the devices that were ever usable here.
@@ -63,15 +69,25 @@ pub struct NodeView {
     first_seen: Duration,
     /// Devices of the bindings that are worn here.
     load: BTreeMap<Uid, Vec<String>>,
-    /// What `load`, `status.hats` and `status.worn` make of the devices.
-    held: BTreeSet<String>,
+    /// Indexes of the devices that are nobody's and can be used, in the order in which they are given away.
+    free: Vec<usize>,
+}
+
+/// What placement asks of a device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measure {
+    pub kind: Kind,
+    /// How much is bound by taking it: its memory, where it says so.
+    pub size: u128,
 }
 
 impl NodeView {
     pub(super) fn new(node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
         let view = Self {
             kind: judge.node_kind(&node),
-            device_kinds: Arc::default(),
+            hats: Arc::default(),
+            measures: Arc::default(),
+            order: Arc::default(),
             lost: BTreeMap::new(),
             known: Arc::default(),
             lease: None,
@@ -80,7 +96,7 @@ impl NodeView {
             registered: true,
             first_seen: steady,
             load: BTreeMap::new(),
-            held: BTreeSet::new(),
+            free: vec![],
             node: Arc::new(node.clone()),
         };
         view.with_node(node, judge, steady)
@@ -104,10 +120,11 @@ impl NodeView {
         Self { registered: false, ..Self::new(node, judge, steady) }
     }
 
-    pub(super) fn with_node(&self, node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
+    pub(super) fn with_node(&self, mut node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
         let kind = judge.node_kind(&node);
-        let mut view = Self { kind, registered: true, node: Arc::new(node), ..self.clone() };
-        view.device_kinds = view.devices().iter().map(|device| judge.device_kind(device)).collect();
+        let hats = node.status.as_mut().and_then(|status| status.hats.take()).unwrap_or_default();
+        let mut view = Self { kind, registered: true, hats: hats.into(), node: Arc::new(node), ..self.clone() };
+        view.measure(judge);
         let usable: BTreeSet<String> = view
             .devices()
             .iter()
@@ -154,9 +171,10 @@ impl NodeView {
         Self { lease: Some(sight), rival: None, ..self.clone() }
     }
 
-    pub(super) fn fenced_at(&self, transitions: i32) -> Self {
+    /// The number of the fence was set, and the node has not renewed since.
+    pub(super) fn fence(&mut self, transitions: i32) {
         let known = self.lease.clone().unwrap_or_else(|| Sight { renewed: self.first_seen, ..Sight::default() });
-        Self { lease: Some(Sight { transitions, fenced: true, ..known }), ..self.clone() }
+        self.lease = Some(Sight { transitions, fenced: true, ..known });
     }
 
     /// Nobody could be heard for so long: that is no silence of the node.
@@ -166,10 +184,10 @@ impl NodeView {
         Self { lease, first_seen: later(self.first_seen), ..self.clone() }
     }
 
-    pub(super) fn with_hats(&self, hats: Vec<HatAssignment>) -> Self {
-        let mut view = self.clone();
-        Arc::make_mut(&mut view.node).status.get_or_insert_default().hats = Some(hats);
-        view.counted()
+    /// Takes another list of hats.
+    pub(super) fn assign(&mut self, hats: &[HatAssignment]) {
+        self.hats = hats.into();
+        self.count();
     }
 
     pub(super) fn lasting(self, lasts: Duration) -> Self {
@@ -180,12 +198,51 @@ impl NodeView {
         Self { load, ..self }.counted()
     }
 
-    /// Held is what a worn binding has, what an assignment names that has not been taken back, and everything while the
-    /// node still wears something that nobody assigned to it.
+    /// A binding is worn here, with these devices.
+    pub(super) fn carry(&mut self, binding: &str, devices: Vec<String>) {
+        self.load.insert(binding.to_owned(), devices);
+        self.count();
+    }
+
+    /// A binding is not worn here any more.
+    pub(super) fn put_down(&mut self, binding: &str) {
+        self.load.remove(binding);
+        self.count();
+    }
+
+    fn measure(&mut self, judge: &Judge) {
+        let measure = |device| Measure { kind: judge.device_kind(device), size: size(device) };
+        self.measures = self.devices().iter().map(measure).collect();
+        let mut order: Vec<usize> = (0..self.measures.len()).collect();
+        order.sort_by_key(|index| (self.measures[*index].size, &self.devices()[*index].name));
+        self.order = order.into();
+    }
+
     fn counted(mut self) -> Self {
-        let assigned = self.hats().iter().flat_map(|hat| hat.devices.iter().cloned());
-        self.held = self.load.values().flatten().cloned().chain(assigned).collect();
+        self.count();
         self
+    }
+
+    /// Held is what a worn binding has, and what an assignment names that has not been taken back.
+    fn count(&mut self) {
+        let assigned = self.hats.iter().flat_map(|hat| &hat.devices);
+        let held: BTreeSet<&str> = self.load.values().flatten().chain(assigned).map(String::as_str).collect();
+        let devices = self.devices();
+        let is_free = |index: &usize| {
+            let device = &devices[*index];
+            device.health.is_usable() && !held.contains(device.name.as_str()) && !self.leaves_to_kubernetes(device.class)
+        };
+        let free = self.order.iter().copied().filter(is_free).collect();
+        self.free = free;
+    }
+
+    /// The ClusterNode with `status.hats`.
+    pub fn object(&self) -> ClusterNode {
+        let mut node = (*self.node).clone();
+        if !self.hats.is_empty() || node.status.is_some() {
+            node.status.get_or_insert_default().hats = Some(self.hats.to_vec());
+        }
+        node
     }
 
     /// Name of the node.
@@ -205,7 +262,7 @@ impl NodeView {
 
     /// What it is to wear.
     pub fn hats(&self) -> &[HatAssignment] {
-        self.node.status.as_ref().and_then(|status| status.hats.as_deref()).unwrap_or_default()
+        &self.hats
     }
 
     /// What it says that it wears.
@@ -237,9 +294,17 @@ impl NodeView {
             && labels.and_then(|labels| labels.get(GPU_ALLOCATOR_LABEL)).is_some_and(|allocator| allocator != "hats")
     }
 
-    /// Whether a device is nobody's and can be used.
-    pub(crate) fn is_free(&self, device: &Device) -> bool {
-        device.health.is_usable() && !self.held.contains(&device.name) && !self.leaves_to_kubernetes(device.class)
+    /// Indexes of the devices that are given away, in this order: those that are nobody's or, if nothing is exclusive, all that can be used.
+    pub(crate) fn available(&self, exclusive: bool) -> Vec<usize> {
+        if exclusive {
+            return self.free.clone();
+        }
+        self.order.iter().copied().filter(|index| self.devices()[*index].health.is_usable()).collect()
+    }
+
+    /// What the node has to give, as far as others may have the same.
+    pub(crate) fn stock(&self) -> Stock {
+        Stock { node: self.kind, free: self.free.iter().map(|index| self.measures[*index].kind).collect() }
     }
 
     /// Since when a device is gone or unusable. `None`: it can be used, or the node has not said what it has.
@@ -249,6 +314,11 @@ impl NodeView {
         (!usable).then(|| self.lost.get(device).copied().unwrap_or(self.first_seen))
     }
 
+    /// Bindings that have a place in `status.hats` and are not worn here any more.
+    pub(super) fn ending(&self) -> impl Iterator<Item = &Uid> {
+        self.hats.iter().map(|hat| &hat.binding).filter(|uid| !self.load.contains_key(*uid))
+    }
+
     /// How many bindings it carries.
     pub(crate) fn load(&self) -> usize {
         self.load.len()
@@ -256,8 +326,7 @@ impl NodeView {
 
     /// How many bindings have a place in `status.hats`, or get one with the next write.
     pub(crate) fn carried(&self) -> usize {
-        let others = self.hats().iter().filter(|hat| !self.load.contains_key(&hat.binding)).count();
-        self.load.len() + others
+        self.load.len() + self.ending().count()
     }
 
     /// How long its Lease has not been renewed; `None` if it was never seen to have one.
@@ -299,4 +368,9 @@ impl NodeView {
     pub fn is_fenced(&self) -> bool {
         self.lease.as_ref().is_some_and(|sight| sight.fenced)
     }
+}
+
+fn size(device: &Device) -> u128 {
+    let memory = device.capacity.get(capacity::MEMORY);
+    memory.and_then(|memory| quantity::to_whole(&memory.value)).unwrap_or(0)
 }

@@ -108,9 +108,9 @@ impl Records {
         true
     }
 
-    /// Whether it was there.
-    pub fn remove(&mut self, name: &str) -> bool {
-        let Some(swap) = self.by_name.remove(name) else { return false };
+    /// The record, if it was there.
+    pub fn remove(&mut self, name: &str) -> Option<Arc<HatSwap>> {
+        let swap = self.by_name.remove(name)?;
         let entry = (swap.spec.occurred_at.0, name.to_owned());
         self.by_time.remove(&entry);
         if let Some(version) = version(&swap) {
@@ -127,7 +127,11 @@ impl Records {
         if let Some(tally) = self.tallies.get_mut(&swap.spec.hat) {
             tally.count(&swap.spec, -1);
         }
-        true
+        Some(swap)
+    }
+
+    pub fn shared(&self) -> impl Iterator<Item = &Arc<HatSwap>> {
+        self.by_name.values()
     }
 
     pub fn all(&self) -> impl Iterator<Item = (&str, &HatSwap)> {

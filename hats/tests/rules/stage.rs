@@ -115,7 +115,7 @@ impl Stage {
     }
 
     pub fn change_node(&mut self, name: &str, change: impl FnOnce(&mut ClusterNode)) {
-        let mut node = (*self.world.node(name).unwrap().node).clone();
+        let mut node = self.world.node(name).unwrap().object();
         change(&mut node);
         self.world.observe_node(node, self.now.steady);
     }
@@ -155,8 +155,11 @@ impl Stage {
         for action in &plan.actions {
             self.world.apply(action, self.now.steady);
         }
-        let again = decide(&self.world, self.now);
-        assert_eq!(again.actions, vec![], "a decision that was carried out leaves nothing to decide");
+        self.world.conclude(plan.outlook);
+        for world in [&self.world, &self.world.rebuilt()] {
+            let again = decide(world, self.now);
+            assert_eq!(again.actions, vec![], "a decision that was carried out leaves nothing to decide");
+        }
         self.done.extend(plan.actions.clone());
         plan.actions
     }

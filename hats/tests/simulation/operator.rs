@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use hatrack_hats::throttles::Rules;
-use hatrack_hats::{Action, World, decide_by};
+use hatrack_hats::{Action, Moment, Plan, World, decide_by};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::{Cluster, Event, Refused, STREAMS};
@@ -67,7 +67,7 @@ impl Operator {
         }
         self.start(cluster);
         self.listen(cluster, rng);
-        let plan = decide_by(self.world(), cluster.now, self.rules);
+        let plan = self.decide(cluster.now);
         for action in &plan.actions {
             match rng.u32(0..100) {
                 // A crash before the write, a refusal, and a crash after the write whose answer nobody heard.
@@ -83,6 +83,20 @@ impl Operator {
                 return;
             }
         }
+        self.conclude(plan);
+    }
+
+    /// What was concluded from earlier decisions spares work and changes nothing.
+    fn decide(&self, now: Moment) -> Plan {
+        let plan = decide_by(self.world(), now, self.rules);
+        let afresh = decide_by(&self.world().rebuilt(), now, self.rules);
+        assert_eq!(plan.actions, afresh.actions, "a decision turns on what was concluded before");
+        assert_eq!(plan.wake_at, afresh.wake_at, "a decision wakes at another time for what was concluded before");
+        plan
+    }
+
+    fn conclude(&mut self, plan: Plan) {
+        self.world.as_mut().expect("the operator runs").conclude(plan.outlook);
     }
 
     /// Hears everything and does everything; whether there was anything to do.
@@ -95,7 +109,7 @@ impl Operator {
             }
             *seen = cluster.streams[stream].len();
         }
-        let plan = decide_by(self.world(), cluster.now, self.rules);
+        let plan = self.decide(cluster.now);
         for action in &plan.actions {
             let refused = self.write(cluster, action);
             assert!(
@@ -106,9 +120,11 @@ impl Operator {
                 return true;
             }
         }
-        let again = decide_by(self.world(), cluster.now, self.rules);
+        let has_acted = !plan.actions.is_empty();
+        self.conclude(plan);
+        let again = self.decide(cluster.now);
         assert!(again.actions.is_empty(), "deciding again asks for more: {:?}", again.actions);
-        !plan.actions.is_empty()
+        has_acted
     }
 
     /// Writes, and knows what it wrote.

@@ -112,7 +112,7 @@ mod tests {
     fn record(uid: &str, event: &str) -> Action {
         let spec = json!({"hat": "h", "wearer": {"spiffeID": "spiffe://x/a"}, "event": event, "occurredAt": "2026-01-01T00:00:00Z",
             "bindingRef": {"name": "b", "namespace": "n", "uid": uid}});
-        Action::Record(Box::new(HatSwap::new("r", serde_json::from_value(spec).unwrap())))
+        Action::Record(HatSwap::new("r", serde_json::from_value(spec).unwrap()).into())
     }
 
     fn status(uid: &str) -> Action {

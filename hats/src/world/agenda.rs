@@ -1,0 +1,308 @@
+//! What a decision has to look at: what changed since it was last looked at, and what time has made due.
+//!
+//! A [`World`](super::World) opens what each change could matter to. A decision works on a copy of the world, closes what it looks at, and
+//! says when time alone will make each thing due. When its whole plan was carried out, [`World::conclude`](super::World::conclude) takes
+//! over what it learnt; until then all stays open, so that nothing is lost with a plan that broke off. What is not open would say
+//! nothing if it were asked: the simulator holds each decision against that of a world in which everything is open.
+
+use std::ops::Bound;
+use std::time::Duration;
+
+use imbl::{OrdMap, OrdSet};
+use jiff::Timestamp;
+
+use crate::action::Uid;
+use crate::moment::Moment;
+
+/// Where a binding stands in the order in which requests are considered.
+pub(crate) type Turn = (Timestamp, Uid);
+
+/// When something was opened, as a count of openings.
+type Stamp = u64;
+
+/// What is asked of a binding that has not ended, one step after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    /// Is a record ahead of its status?
+    Finish,
+    /// It is going: is that its end?
+    Leave,
+    /// It stays: is a transition due without a new admission?
+    Settle,
+    /// Is it admitted, or what holds it?
+    Consider,
+}
+
+/// What is asked of something with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Question {
+    /// Is a node to be fenced?
+    Fence,
+    /// What is a node to wear?
+    Assignment,
+    /// What authority does a binding (by UID) have too much?
+    Excess,
+    /// What authority does a binding (by UID) have too little?
+    Authority,
+    /// What is the status of a hat?
+    Ledger,
+    /// Is a binding (by UID) that has ended to go?
+    End,
+}
+
+/// Something that can become due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Matter {
+    Binding(Turn, Step),
+    Named(Question, String),
+}
+
+/// When something is due, on either clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Due {
+    wall: Option<Timestamp>,
+    steady: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Dues {
+    of: OrdMap<Matter, Due>,
+    by_wall: OrdSet<(Timestamp, Matter)>,
+    by_steady: OrdSet<(Duration, Matter)>,
+}
+
+/// Which steps of a binding are open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steps {
+    open: [bool; 4],
+    stamp: Stamp,
+}
+
+/// The requests that no node could take are opened together, by anything that happens to a node: there may be many of them, and they are
+/// asked in their turn only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Unplaced {
+    #[default]
+    Closed,
+    /// Those up to this turn.
+    UpTo(Turn),
+    All,
+}
+
+/// What is open, and what becomes due.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Agenda {
+    everything: Option<Stamp>,
+    bindings: OrdMap<Turn, Steps>,
+    named: [OrdMap<String, Stamp>; 6],
+    unplaced: Unplaced,
+    unplaced_since: Stamp,
+    /// Whose turn it is to be considered, while requests are.
+    turn: Option<Turn>,
+    /// Whose turn it was when something last happened to a node, while requests are considered.
+    happened: Option<Turn>,
+    dues: Dues,
+    /// When the last decision was made whose plan was carried out.
+    concluded: Option<Moment>,
+    stamp: Stamp,
+}
+
+/// What a decision learnt, for [`World::conclude`](super::World::conclude): what it looked at, and when time alone will make something due.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// What was opened up to here was looked at.
+    stamp: Stamp,
+    dues: Dues,
+    at: Option<Moment>,
+}
+
+impl Agenda {
+    /// Everything is to be looked at.
+    pub fn open_everything(&mut self) {
+        self.stamp += 1;
+        self.everything = Some(self.stamp);
+    }
+
+    /// Steps of a binding are to be taken.
+    pub fn open(&mut self, turn: Turn, steps: &[Step]) {
+        self.stamp += 1;
+        let known = self.bindings.entry(turn).or_default();
+        for step in steps {
+            known.open[*step as usize] = true;
+        }
+        known.stamp = self.stamp;
+    }
+
+    /// Something with a name is to be looked at.
+    pub fn ask(&mut self, question: Question, name: &str) {
+        self.stamp += 1;
+        let open = &mut self.named[question as usize];
+        match open.get_mut(name) {
+            Some(known) => *known = self.stamp,
+            None => _ = open.insert(name.to_owned(), self.stamp),
+        }
+    }
+
+    /// Something happened to a node: it may be what a request waited for.
+    pub fn open_unplaced(&mut self) {
+        self.stamp += 1;
+        self.unplaced = Unplaced::All;
+        self.unplaced_since = self.stamp;
+        self.happened.clone_from(&self.turn);
+    }
+
+    /// Whether everything is to be looked at: because it was said, or because a clock was set back and what was not yet due may be so again.
+    pub fn take_everything(&mut self, now: Moment) -> bool {
+        let was_set_back = self.concluded.is_none_or(|last| now.wall < last.wall || now.steady < last.steady);
+        self.everything.take().is_some() || was_set_back
+    }
+
+    /// When the last decision was made, on the steady clock.
+    pub fn concluded(&self) -> Duration {
+        self.concluded.map_or(Duration::ZERO, |moment| moment.steady)
+    }
+
+    /// Opens what is due. A binding is asked everything anew: what time has changed may matter to any step.
+    pub fn open_due(&mut self, now: Moment) {
+        while let Some(matter) = self.dues.first_until(now) {
+            self.dues.clear(&matter);
+            match matter {
+                Matter::Binding(turn, _) => self.open(turn, &Step::ALL),
+                Matter::Named(question, name) => self.ask(question, &name),
+            }
+        }
+    }
+
+    /// The next turn after another of which a step is open. It is open no more, and nothing of it is due. `unplaced` are the requests
+    /// that no node could take.
+    pub fn next(&mut self, step: Step, after: Option<&Turn>, unplaced: &OrdSet<Turn>) -> Option<Turn> {
+        let from = behind(after);
+        let mut opened = self.bindings.range::<_, Turn>(from).filter(|(_, steps)| steps.open[step as usize]).map(|(turn, _)| turn);
+        let next = match step {
+            Step::Finish | Step::Leave | Step::Settle => opened.next().cloned(),
+            Step::Consider => {
+                let again = unplaced.range::<_, Turn>(from).next().filter(|turn| self.unplaced.has(turn));
+                let next = opened.next().into_iter().chain(again).min().cloned();
+                self.turn.clone_from(&next);
+                if next.is_none() {
+                    self.unplaced = self.happened.take().map_or(Unplaced::Closed, Unplaced::UpTo);
+                }
+                next
+            }
+        };
+        if let Some(turn) = &next {
+            self.close(turn, step);
+        }
+        next
+    }
+
+    fn close(&mut self, turn: &Turn, step: Step) {
+        if let Some(steps) = self.bindings.get_mut(turn) {
+            steps.open[step as usize] = false;
+            if steps.open == [false; 4] {
+                self.bindings.remove(turn);
+            }
+        }
+        if !self.dues.is_empty() {
+            self.dues.clear(&Matter::Binding(turn.clone(), step));
+        }
+    }
+
+    /// The next name after another that is asked about. It is asked about no more, and nothing of it is due.
+    pub fn next_asked(&mut self, question: Question, after: Option<&String>) -> Option<String> {
+        let from = behind(after);
+        let name = self.named[question as usize].range::<_, String>(from).next().map(|(name, _)| name.clone())?;
+        self.named[question as usize].remove(&name);
+        if !self.dues.is_empty() {
+            self.dues.clear(&Matter::Named(question, name.clone()));
+        }
+        Some(name)
+    }
+
+    /// Something will be due at a time of the wall clock.
+    pub fn due_at(&mut self, matter: Matter, wall: Timestamp) {
+        self.dues.set(matter, Due { wall: Some(wall), steady: None });
+    }
+
+    /// Something will be due at a time of the steady clock.
+    pub fn due_after(&mut self, matter: Matter, steady: Duration) {
+        self.dues.set(matter, Due { wall: None, steady: Some(steady) });
+    }
+
+    /// When the first thing is due, from a moment on.
+    pub fn wait(&self, now: Moment) -> Option<Duration> {
+        let wall = self.dues.by_wall.get_min().map(|(wall, _)| now.until(*wall));
+        let steady = self.dues.by_steady.get_min().map(|(steady, _)| steady.saturating_sub(now.steady));
+        wall.into_iter().chain(steady).min()
+    }
+
+    /// What a decision on this world may conclude at its end, with what it learnt.
+    pub fn outlook(&self, learnt: Self, at: Moment) -> Outlook {
+        Outlook { stamp: self.stamp, dues: learnt.dues, at: Some(at) }
+    }
+
+    /// What a decision looked at is closed, unless it was opened again since.
+    pub fn conclude(&mut self, outlook: Outlook) {
+        let since = |stamp: Stamp| stamp > outlook.stamp;
+        self.everything = self.everything.filter(|stamp| since(*stamp));
+        let bindings = self.bindings.iter().filter(|(_, steps)| since(steps.stamp));
+        self.bindings = bindings.map(|(turn, steps)| (turn.clone(), *steps)).collect();
+        for open in &mut self.named {
+            let left = open.iter().filter(|(_, stamp)| since(**stamp));
+            *open = left.map(|(name, stamp)| (name.clone(), *stamp)).collect();
+        }
+        if !since(self.unplaced_since) {
+            self.unplaced = Unplaced::Closed;
+        }
+        self.dues = outlook.dues;
+        self.concluded = outlook.at;
+    }
+}
+
+impl Unplaced {
+    fn has(&self, turn: &Turn) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::UpTo(last) => turn <= last,
+            Self::All => true,
+        }
+    }
+}
+
+impl Step {
+    pub const ALL: [Self; 4] = [Self::Finish, Self::Leave, Self::Settle, Self::Consider];
+}
+
+impl Dues {
+    fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// Of several times the first counts.
+    fn set(&mut self, matter: Matter, due: Due) {
+        let known = self.clear(&matter);
+        let first = |one: Option<Timestamp>, other: Option<Timestamp>| one.into_iter().chain(other).min();
+        let wall = first(known.wall, due.wall);
+        let steady = known.steady.into_iter().chain(due.steady).min();
+        wall.map(|wall| self.by_wall.insert((wall, matter.clone())));
+        steady.map(|steady| self.by_steady.insert((steady, matter.clone())));
+        self.of.insert(matter, Due { wall, steady });
+    }
+
+    fn clear(&mut self, matter: &Matter) -> Due {
+        let known = self.of.remove(matter).unwrap_or_default();
+        known.wall.map(|wall| self.by_wall.remove(&(wall, matter.clone())));
+        known.steady.map(|steady| self.by_steady.remove(&(steady, matter.clone())));
+        known
+    }
+
+    fn first_until(&self, now: Moment) -> Option<Matter> {
+        let wall = self.by_wall.get_min().filter(|(wall, _)| *wall <= now.wall).map(|(_, matter)| matter);
+        let steady = self.by_steady.get_min().filter(|(steady, _)| *steady <= now.steady).map(|(_, matter)| matter);
+        wall.or(steady).cloned()
+    }
+}
+
+fn behind<T>(last: Option<&T>) -> (Bound<&T>, Bound<&T>) {
+    (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
