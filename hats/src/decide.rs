@@ -25,7 +25,7 @@ use crate::lifecycle::{Cause, complete};
 use crate::moment::Moment;
 use crate::placement::{Demand, Placement, place};
 use crate::throttles::{Held, Limits, Request, Rule, Rules, admit};
-use crate::world::{Matter, Question, Step, World, status_of};
+use crate::world::{Question, Step, World, status_of};
 use crate::{quorum, succession, supervision};
 
 /// Passes after which a decision ends even if more follows; what is left is decided by the next.
@@ -38,7 +38,7 @@ pub fn decide(world: &World, now: Moment) -> Plan {
 
 /// As [`decide`], asking only some of the rules. For proofs that each of them is needed.
 pub fn decide_by(world: &World, now: Moment, rules: Rules) -> Plan {
-    let mut decision = Decision { world: world.clone(), rules, now: now.whole_second(), actions: vec![], matter: None };
+    let mut decision = Decision { world: world.clone(), rules, now: now.whole_second(), actions: vec![] };
     decision.world.open_due(decision.now);
     for _ in 0..MAX_PASSES {
         let before = decision.actions.len();
@@ -118,8 +118,6 @@ struct Decision {
     rules: Rules,
     now: Moment,
     actions: Vec<Action>,
-    /// What is being looked at.
-    matter: Option<Matter>,
 }
 
 impl Decision {
@@ -142,26 +140,25 @@ impl Decision {
 
     /// Takes an open step of bindings that have not ended, by creation.
     fn each_binding(&mut self, step: Step, take: fn(&mut Self, &Uid)) {
-        let mut last = None;
-        while let Some(turn) = self.world.next(step, last.as_ref()) {
+        let mut opened = self.world.agenda.begin(step).into_iter().peekable();
+        loop {
+            let late = self.world.late();
+            let late = late.filter(|late| opened.peek().is_none_or(|first| late < &first)).cloned();
+            let Some(turn) = late.or_else(|| opened.next()) else { break };
+            self.world.agenda.go_to(&turn);
             if self.world.is_live(&turn.1) && !self.world.is_set_aside(&turn.1) {
-                self.matter = Some(Matter::Binding(turn.clone(), step));
                 take(self, &turn.1);
             }
-            last = Some(turn);
         }
-        self.matter = None;
+        self.world.agenda.end();
     }
 
     /// Answers an open question about each name, in their order.
     fn each_named(&mut self, question: Question, answer: fn(&mut Self, &String)) {
-        let mut last = None;
-        while let Some(name) = self.world.agenda.next_asked(question, last.as_ref()) {
-            self.matter = Some(Matter::Named(question, name.clone()));
+        for name in self.world.agenda.take_asked(question) {
+            self.world.agenda.look_at(question, &name);
             answer(self, &name);
-            last = Some(name);
         }
-        self.matter = None;
     }
 
     fn act(&mut self, action: Action) {
@@ -170,18 +167,13 @@ impl Decision {
     }
 
     fn wake_at(&mut self, wall: Timestamp) {
-        if let Some(matter) = &self.matter
-            && wall > self.now.wall
-            && wall < Timestamp::MAX
-        {
-            self.world.agenda.due_at(matter.clone(), wall);
+        if wall > self.now.wall && wall < Timestamp::MAX {
+            self.world.agenda.due_at(wall);
         }
     }
 
     fn wake_after(&mut self, wait: Duration) {
-        if let Some(matter) = &self.matter {
-            self.world.agenda.due_after(matter.clone(), self.now.steady.saturating_add(wait));
-        }
+        self.world.agenda.due_after(self.now.steady.saturating_add(wait));
     }
 
     fn live(&self, uid: &Uid) -> Option<Arc<HatBinding>> {

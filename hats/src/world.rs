@@ -38,7 +38,7 @@ use crate::requirements::Judge;
 use crate::throttles::Rule;
 use crate::{quorum, succession};
 pub use agenda::Outlook;
-pub(crate) use agenda::{Agenda, Matter, Question, Step, Turn};
+pub(crate) use agenda::{Agenda, Question, Step, Turn};
 pub(crate) use company::Company;
 use company::share;
 pub use node::{GPU_ALLOCATOR_LABEL, NodeView, Sight};
@@ -252,7 +252,8 @@ impl World {
     fn open_recorded(&mut self, swap: &HatSwap) {
         let record = &swap.spec;
         let named = swap.metadata.name.as_deref().and_then(|name| name.rsplit_once('-')).map(|(uid, _)| uid);
-        for uid in record.binding_ref.as_ref().map(|binding| binding.uid.as_str()).into_iter().chain(named) {
+        let bound = record.binding_ref.as_ref().map(|binding| binding.uid.as_str());
+        for uid in bound.into_iter().chain(named.filter(|named| bound != Some(*named))) {
             self.open_binding(uid);
         }
         if record.event == SwapEvent::Throttled {
@@ -321,8 +322,8 @@ impl World {
     pub fn observe_grant(&mut self, grant: Grant) -> bool {
         let key = (grant.binding.clone(), grant.scope.clone());
         let news = self.grants.get(&key).is_none_or(|known| **known != grant);
-        self.open_authority(&grant.binding);
-        self.grants.insert(key, Arc::new(grant));
+        self.grants.insert(key.clone(), Arc::new(grant));
+        self.open_authority(&key.0);
         news
     }
 
@@ -426,11 +427,12 @@ impl World {
             self.agenda.open(turn(uid, binding), &Step::ALL);
         }
         self.open_authority(uid);
-        self.agenda.ask(Question::End, uid);
-        if after.is_some_and(|binding| status_of(binding).phase.is_ended()) {
+        if after.is_some_and(|binding| !is_live(&binding)) {
             self.ended.insert(uid.to_owned());
-        } else {
+            self.agenda.ask(Question::End, uid);
+        } else if before.is_some_and(|binding| !is_live(&binding)) {
             self.ended.remove(uid);
+            self.agenda.ask(Question::End, uid);
         }
         let has_moved = self.move_in_queue(uid, before.filter(is_live), after.filter(is_live));
         let has_changed = self.move_in_company(uid, before.filter(is_worn), after.filter(is_worn));
@@ -522,7 +524,9 @@ impl World {
     }
 
     fn open_authority(&mut self, uid: &str) {
-        self.agenda.ask(Question::Excess, uid);
+        if !self.grants.is_empty() {
+            self.agenda.ask(Question::Excess, uid);
+        }
         self.agenda.ask(Question::Authority, uid);
     }
 
@@ -709,9 +713,9 @@ impl World {
         self.binding(uid).is_some_and(|binding| is_live(&binding))
     }
 
-    /// The next turn after another of which a step is open.
-    pub(crate) fn next(&mut self, step: Step, after: Option<&Turn>) -> Option<Turn> {
-        self.agenda.next(step, after, &self.unplaced)
+    /// The first turn after the present one that was opened since the step was begun.
+    pub(crate) fn late(&self) -> Option<&Turn> {
+        self.agenda.late(&self.unplaced)
     }
 
     /// UIDs of the bindings of a wearer that are worn.

@@ -135,6 +135,7 @@ impl Decision {
             set_condition(&mut status.conditions, condition::ADMITTED, false, reason, none.clone(), now.clone());
             set_condition(&mut status.conditions, condition::SCHEDULED, false, reason, none, now);
         }
+        self.say_quorum(binding, &mut status);
         status
     }
 
@@ -142,7 +143,6 @@ impl Decision {
     pub(super) fn refresh(&mut self, uid: &Uid, binding: &HatBinding, held: Option<&Held>) {
         let known = status_of(binding);
         let mut status = self.dressed(binding, known.clone());
-        self.say_quorum(uid, binding, &mut status);
         if let Some(held) = held {
             let now = Time(self.now.wall);
             let reason = held.rule.reason();
@@ -172,8 +172,9 @@ impl Decision {
     }
 
     /// A grant is a transition and sets the condition; that one is missing, was lost or is not needed follows from the world.
-    fn say_quorum(&self, uid: &Uid, binding: &HatBinding, status: &mut HatBindingStatus) {
+    fn say_quorum(&self, binding: &HatBinding, status: &mut HatBindingStatus) {
         let Ok((policy, hat)) = super::known(&self.world, binding) else { return };
+        let Some(uid) = binding.metadata.uid.as_ref().filter(|_| !status.phase.is_ended()) else { return };
         let request = Request { world: &self.world, uid, binding, hat, policy, now: self.now.wall };
         let now = Time(self.now.wall);
         let mut say = |met, reason: &str, message| {

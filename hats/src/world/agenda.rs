@@ -71,11 +71,22 @@ struct Dues {
     by_steady: OrdSet<(Duration, Matter)>,
 }
 
-/// Which steps of a binding are open.
+/// When each step of a binding was last opened.
 #[derive(Clone, Copy, Debug, Default)]
-struct Steps {
-    open: [bool; 4],
-    stamp: Stamp,
+struct Opened([Stamp; 4]);
+
+/// A step that is being taken of one binding after the other.
+#[derive(Clone, Debug)]
+struct Sweep {
+    step: Step,
+    /// What was opened after this is being looked at.
+    since: Stamp,
+    /// Whose turn it is.
+    at: Option<Turn>,
+    /// What was opened ahead of it.
+    late: OrdSet<Turn>,
+    /// Whose turn it was when something last happened to a node.
+    happened: Option<Turn>,
 }
 
 /// The requests that no node could take are opened together, by anything that happens to a node: there may be many of them, and they are
@@ -93,14 +104,15 @@ enum Unplaced {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Agenda {
     everything: Option<Stamp>,
-    bindings: OrdMap<Turn, Steps>,
+    bindings: OrdMap<Turn, Opened>,
+    /// When each step was last begun: what was opened before is open no more.
+    begun: [Stamp; 4],
+    sweep: Option<Sweep>,
+    /// What is being asked.
+    asked: Option<Matter>,
     named: [OrdMap<String, Stamp>; 6],
     unplaced: Unplaced,
     unplaced_since: Stamp,
-    /// Whose turn it is to be considered, while requests are.
-    turn: Option<Turn>,
-    /// Whose turn it was when something last happened to a node, while requests are considered.
-    happened: Option<Turn>,
     dues: Dues,
     /// When the last decision was made whose plan was carried out.
     concluded: Option<Moment>,
@@ -126,11 +138,16 @@ impl Agenda {
     /// Steps of a binding are to be taken.
     pub fn open(&mut self, turn: Turn, steps: &[Step]) {
         self.stamp += 1;
-        let known = self.bindings.entry(turn).or_default();
-        for step in steps {
-            known.open[*step as usize] = true;
+        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| steps.contains(&sweep.step) && sweep.at.as_ref() < Some(&turn)) {
+            let is_expected = self.bindings.get(&turn).is_some_and(|known| known.0[sweep.step as usize] > sweep.since);
+            if !is_expected {
+                sweep.late.insert(turn.clone());
+            }
         }
-        known.stamp = self.stamp;
+        let opened = self.bindings.entry(turn).or_default();
+        for step in steps {
+            opened.0[*step as usize] = self.stamp;
+        }
     }
 
     /// Something with a name is to be looked at.
@@ -148,7 +165,9 @@ impl Agenda {
         self.stamp += 1;
         self.unplaced = Unplaced::All;
         self.unplaced_since = self.stamp;
-        self.happened.clone_from(&self.turn);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.happened.clone_from(&sweep.at);
+        }
     }
 
     /// Whether everything is to be looked at: because it was said, or because a clock was set back and what was not yet due may be so again.
@@ -173,60 +192,71 @@ impl Agenda {
         }
     }
 
-    /// The next turn after another of which a step is open. It is open no more, and nothing of it is due. `unplaced` are the requests
-    /// that no node could take.
-    pub fn next(&mut self, step: Step, after: Option<&Turn>, unplaced: &OrdSet<Turn>) -> Option<Turn> {
-        let from = behind(after);
-        let mut opened = self.bindings.range::<_, Turn>(from).filter(|(_, steps)| steps.open[step as usize]).map(|(turn, _)| turn);
-        let next = match step {
-            Step::Finish | Step::Leave | Step::Settle => opened.next().cloned(),
-            Step::Consider => {
-                let again = unplaced.range::<_, Turn>(from).next().filter(|turn| self.unplaced.has(turn));
-                let next = opened.next().into_iter().chain(again).min().cloned();
-                self.turn.clone_from(&next);
-                if next.is_none() {
-                    self.unplaced = self.happened.take().map_or(Unplaced::Closed, Unplaced::UpTo);
-                }
-                next
-            }
-        };
-        if let Some(turn) = &next {
-            self.close(turn, step);
-        }
-        next
+    /// Begins to take a step of every binding of which it is open: their turns, in order. What is opened from now on is open for the next
+    /// time, and comes in its turn ([`Agenda::late`]) if that is still ahead.
+    pub fn begin(&mut self, step: Step) -> Vec<Turn> {
+        let since = std::mem::replace(&mut self.begun[step as usize], self.stamp);
+        let opened = self.bindings.iter().filter(|(_, opened)| opened.0[step as usize] > since);
+        let turns = opened.map(|(turn, _)| turn.clone()).collect();
+        self.sweep = Some(Sweep { step, since, at: None, late: OrdSet::new(), happened: None });
+        turns
     }
 
-    fn close(&mut self, turn: &Turn, step: Step) {
-        if let Some(steps) = self.bindings.get_mut(turn) {
-            steps.open[step as usize] = false;
-            if steps.open == [false; 4] {
-                self.bindings.remove(turn);
-            }
+    /// The first turn after the present one that was opened since the step was begun, or that is open together with others. `unplaced`
+    /// are the requests that no node could take.
+    pub fn late<'a>(&'a self, unplaced: &'a OrdSet<Turn>) -> Option<&'a Turn> {
+        let sweep = self.sweep.as_ref()?;
+        let ahead = (sweep.at.as_ref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let late = if sweep.late.is_empty() { None } else { sweep.late.range::<_, Turn>(ahead).next() };
+        if sweep.step != Step::Consider || self.unplaced == Unplaced::Closed {
+            return late;
         }
-        if !self.dues.is_empty() {
-            self.dues.clear(&Matter::Binding(turn.clone(), step));
+        let together = unplaced.range::<_, Turn>(ahead).next().filter(|turn| self.unplaced.has(turn));
+        late.into_iter().chain(together).min()
+    }
+
+    /// It is this one's turn: nothing of its step is due any more.
+    pub fn go_to(&mut self, turn: &Turn) {
+        if let Some(sweep) = &mut self.sweep {
+            self.dues.clear(&Matter::Binding(turn.clone(), sweep.step));
+            sweep.at = Some(turn.clone());
         }
     }
 
-    /// The next name after another that is asked about. It is asked about no more, and nothing of it is due.
-    pub fn next_asked(&mut self, question: Question, after: Option<&String>) -> Option<String> {
-        let from = behind(after);
-        let name = self.named[question as usize].range::<_, String>(from).next().map(|(name, _)| name.clone())?;
-        self.named[question as usize].remove(&name);
-        if !self.dues.is_empty() {
-            self.dues.clear(&Matter::Named(question, name.clone()));
+    /// Everybody had a turn. Of those who wait for a node, those who were asked before something happened to one are asked again.
+    pub fn end(&mut self) {
+        if let Some(sweep) = self.sweep.take().filter(|sweep| sweep.step == Step::Consider) {
+            self.unplaced = sweep.happened.map_or(Unplaced::Closed, Unplaced::UpTo);
         }
-        Some(name)
     }
 
-    /// Something will be due at a time of the wall clock.
-    pub fn due_at(&mut self, matter: Matter, wall: Timestamp) {
-        self.dues.set(matter, Due { wall: Some(wall), steady: None });
+    /// The names that are asked about, in order. They are asked about no more.
+    pub fn take_asked(&mut self, question: Question) -> Vec<String> {
+        std::mem::take(&mut self.named[question as usize]).into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Something will be due at a time of the steady clock.
-    pub fn due_after(&mut self, matter: Matter, steady: Duration) {
-        self.dues.set(matter, Due { wall: None, steady: Some(steady) });
+    /// A question is answered about a name: nothing of it is due any more.
+    pub fn look_at(&mut self, question: Question, name: &str) {
+        let matter = Matter::Named(question, name.to_owned());
+        self.dues.clear(&matter);
+        self.asked = Some(matter);
+    }
+
+    /// What is looked at now will be due again at a time of the wall clock.
+    pub fn due_at(&mut self, wall: Timestamp) {
+        self.due(Due { wall: Some(wall), steady: None });
+    }
+
+    /// What is looked at now will be due again at a time of the steady clock.
+    pub fn due_after(&mut self, steady: Duration) {
+        self.due(Due { wall: None, steady: Some(steady) });
+    }
+
+    fn due(&mut self, due: Due) {
+        let turn = self.sweep.as_ref().and_then(|sweep| Some(Matter::Binding(sweep.at.clone()?, sweep.step)));
+        if let Some(matter) = turn.or_else(|| self.asked.clone()) {
+            self.dues.set(matter, due);
+        }
     }
 
     /// When the first thing is due, from a moment on.
@@ -245,8 +275,8 @@ impl Agenda {
     pub fn conclude(&mut self, outlook: Outlook) {
         let since = |stamp: Stamp| stamp > outlook.stamp;
         self.everything = self.everything.filter(|stamp| since(*stamp));
-        let bindings = self.bindings.iter().filter(|(_, steps)| since(steps.stamp));
-        self.bindings = bindings.map(|(turn, steps)| (turn.clone(), *steps)).collect();
+        let bindings = self.bindings.iter().filter(|(_, opened)| opened.0.iter().any(|stamp| since(*stamp)));
+        self.bindings = bindings.map(|(turn, opened)| (turn.clone(), *opened)).collect();
         for open in &mut self.named {
             let left = open.iter().filter(|(_, stamp)| since(**stamp));
             *open = left.map(|(name, stamp)| (name.clone(), *stamp)).collect();
@@ -274,10 +304,6 @@ impl Step {
 }
 
 impl Dues {
-    fn is_empty(&self) -> bool {
-        self.of.is_empty()
-    }
-
     /// Of several times the first counts.
     fn set(&mut self, matter: Matter, due: Due) {
         let known = self.clear(&matter);
@@ -290,6 +316,9 @@ impl Dues {
     }
 
     fn clear(&mut self, matter: &Matter) -> Due {
+        if self.of.is_empty() {
+            return Due::default();
+        }
         let known = self.of.remove(matter).unwrap_or_default();
         known.wall.map(|wall| self.by_wall.remove(&(wall, matter.clone())));
         known.steady.map(|steady| self.by_steady.remove(&(steady, matter.clone())));
@@ -301,8 +330,4 @@ impl Dues {
         let steady = self.by_steady.get_min().filter(|(steady, _)| *steady <= now.steady).map(|(_, matter)| matter);
         wall.or(steady).cloned()
     }
-}
-
-fn behind<T>(last: Option<&T>) -> (Bound<&T>, Bound<&T>) {
-    (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
