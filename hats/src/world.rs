@@ -423,7 +423,8 @@ impl World {
 
     /// A binding became another one, or came or went: its place in the indexes changes, and it may matter to others.
     fn move_binding(&mut self, uid: &str, before: Option<&HatBinding>, after: Option<&HatBinding>) {
-        for binding in before.into_iter().chain(after) {
+        let (is_same, last) = (before.map(ask) == after.map(ask), after.or(before));
+        for binding in before.filter(|_| !is_same).into_iter().chain(after) {
             self.agenda.open(turn(uid, binding), &Step::ALL);
         }
         self.open_authority(uid);
@@ -438,7 +439,7 @@ impl World {
         let has_changed = self.move_in_company(uid, before.filter(is_worn), after.filter(is_worn));
         self.move_on_nodes(uid, before.map(status_of), after.map(status_of));
         if has_moved || has_changed {
-            for binding in before.into_iter().chain(after) {
+            for binding in before.filter(|_| !is_same).into_iter().chain(last) {
                 self.open_rivals(binding);
             }
         }
@@ -602,8 +603,10 @@ impl World {
         let view = if known.is_some() { view } else { view.with_load(self.held_devices(&name)) };
         if let Some(known) = known {
             self.by_node.take(&self.judge, &name, known);
+            known.ready_until().map(|until| self.by_node.silent.remove(&(until, name.clone())));
         }
         self.by_node.put(&self.judge, &name, &view);
+        view.ready_until().map(|until| self.by_node.silent.insert((until, name.clone())));
         self.agenda.ask(Question::Fence, &name);
         self.nodes.insert(name, Arc::new(view));
     }
@@ -742,7 +745,6 @@ impl ByNode {
     fn put(&mut self, judge: &Judge, name: &str, node: &NodeView) {
         self.shelves.put(judge, name, node);
         self.ending.extend(node.ending().map(|uid| (uid.clone(), name.to_owned())));
-        node.ready_until().map(|until| self.silent.insert((until, name.to_owned())));
     }
 
     fn take(&mut self, judge: &Judge, name: &str, node: &NodeView) {
@@ -750,7 +752,6 @@ impl ByNode {
         for uid in node.ending() {
             self.ending.remove(&(uid.clone(), name.to_owned()));
         }
-        node.ready_until().map(|until| self.silent.remove(&(until, name.to_owned())));
     }
 
     fn silent_between(&self, from: Duration, to: Duration) -> impl Iterator<Item = &String> {
