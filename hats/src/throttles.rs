@@ -260,8 +260,7 @@ fn identity(request: &Request<'_>) -> Result<(), Held> {
 fn max_bindings(request: &Request<'_>) -> Result<(), Held> {
     let most = request.throttles().max_bindings_per_wearer.unwrap_or(default::MAX_BINDINGS_PER_WEARER);
     let order = (created(request.binding), request.uid);
-    let live = request.world.live_of_wearer.get(request.wearer()).into_iter().flatten();
-    let others = live.filter(|uid| *uid != request.uid).filter(|uid| {
+    let others = request.world.live_of(request.wearer()).filter(|uid| *uid != request.uid).filter(|uid| {
         let Some(other) = request.world.binding(uid) else { return false };
         status_of(other).phase.is_worn() || (created(other), *uid) < order
     });

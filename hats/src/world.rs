@@ -14,7 +14,6 @@ mod company;
 mod node;
 mod records;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,11 +66,10 @@ pub struct World {
     pub(crate) unplaced: OrdSet<Turn>,
     /// Bindings that have not ended, by hat and by wearer.
     pub(crate) live_of_hat: OrdMap<String, OrdSet<Uid>>,
-    pub(crate) live_of_wearer: OrdMap<String, OrdSet<Uid>>,
+    /// There are many wearers with few bindings each.
+    live_of_wearer: OrdSet<(String, Uid)>,
     /// Who wears each hat that somebody wears.
     pub(crate) companies: OrdMap<String, Company>,
-    /// Bindings that are worn on a node.
-    pub(crate) worn_on: OrdMap<String, OrdSet<Uid>>,
     pub(crate) by_node: ByNode,
     /// Bindings that have ended and still exist.
     pub(crate) ended: OrdSet<Uid>,
@@ -209,7 +207,7 @@ impl World {
             world.put_hat(name_of(&hat.metadata), (**hat).clone());
         }
         for (name, node) in &self.nodes {
-            world.put_node(name.clone(), (**node).clone().with_load(BTreeMap::new()));
+            world.put_node(name.clone(), (**node).clone().unloaded());
         }
         for swap in self.records.shared() {
             world.records.insert(Arc::clone(swap));
@@ -260,7 +258,7 @@ impl World {
             return;
         }
         self.agenda.ask(Question::Ledger, &record.hat);
-        self.open_requests(self.live_of_wearer.get(&record.wearer.spiffe_id).cloned());
+        self.open_requests_of(&record.wearer.spiffe_id);
         let is_inherited = |hat: &Hat| succession::policy(hat) != SuccessionPolicy::None;
         if record.event == SwapEvent::SwapOff && !self.hat(&record.hat).is_none_or(is_inherited) {
             self.open_requests(self.live_of_hat.get(&record.hat).cloned());
@@ -456,12 +454,12 @@ impl World {
         if has_moved && let Some(binding) = before {
             self.queue.remove(&turn(uid, binding));
             drop_from(&mut self.live_of_hat, &binding.spec.hat, uid);
-            drop_from(&mut self.live_of_wearer, &binding.spec.wearer.spiffe_id, uid);
+            self.live_of_wearer.remove(&(binding.spec.wearer.spiffe_id.clone(), uid.to_owned()));
         }
         if has_moved && let Some(binding) = after {
             self.queue.insert(turn(uid, binding));
             self.live_of_hat.entry(binding.spec.hat.clone()).or_default().insert(uid.to_owned());
-            self.live_of_wearer.entry(binding.spec.wearer.spiffe_id.clone()).or_default().insert(uid.to_owned());
+            self.live_of_wearer.insert((binding.spec.wearer.spiffe_id.clone(), uid.to_owned()));
         }
         has_moved
     }
@@ -489,13 +487,9 @@ impl World {
         let (was_on, is_on) = (before.and_then(worn_node), after.and_then(worn_node));
         let devices = |status: Option<&HatBindingStatus>| status.map(|status| status.devices.clone()).unwrap_or_default();
         if let Some(node) = was_on.filter(|node| is_on != Some(*node)) {
-            drop_from(&mut self.worn_on, node, uid);
             self.change_node(node, |view| view.put_down(uid));
         }
         if let Some(node) = is_on {
-            if was_on != is_on {
-                self.worn_on.entry(node.to_owned()).or_default().insert(uid.to_owned());
-            }
             if was_on != is_on || before.map(|status| &status.devices) != after.map(|status| &status.devices) {
                 self.change_node(node, |view| view.carry(uid, devices(after)));
             }
@@ -510,7 +504,7 @@ impl World {
     /// Who wears what matters to what the wearer asks for beside it and, if their number is limited, to those who wait for the hat.
     fn open_rivals(&mut self, binding: &HatBinding) {
         let hat = &binding.spec.hat;
-        self.open_requests(self.live_of_wearer.get(&binding.spec.wearer.spiffe_id).cloned());
+        self.open_requests_of(&binding.spec.wearer.spiffe_id);
         if self.policy.as_ref().and_then(|policy| policy.spec.bootstrap.as_ref()).is_some_and(|first| first.hat == *hat) {
             self.open_all(self.live_of_hat.get(hat).cloned());
         } else if self.hat(hat).is_some_and(|hat| hat.spec.max_wearers.is_some()) {
@@ -539,16 +533,24 @@ impl World {
 
     /// Those of them that wait are to be considered.
     fn open_requests(&mut self, uids: Option<OrdSet<Uid>>) {
-        for uid in uids.iter().flatten() {
-            if let Some(binding) = self.bindings.get(uid).filter(|binding| status_of(binding).phase == Phase::Pending) {
-                self.agenda.open(turn(uid, binding), &[Step::Consider]);
-            }
+        uids.iter().flatten().for_each(|uid| self.open_request(uid));
+    }
+
+    /// What a wearer waits for is to be considered.
+    fn open_requests_of(&mut self, wearer: &str) {
+        let live: Vec<Uid> = self.live_of(wearer).cloned().collect();
+        live.iter().for_each(|uid| self.open_request(uid));
+    }
+
+    fn open_request(&mut self, uid: &str) {
+        if let Some(binding) = self.bindings.get(uid).filter(|binding| status_of(binding).phase == Phase::Pending) {
+            self.agenda.open(turn(uid, binding), &[Step::Consider]);
         }
     }
 
     /// What a machine is matters to what is worn on it, and to those who wait for one.
     fn open_node(&mut self, name: &str) {
-        for uid in self.worn_on.get(name).into_iter().flatten() {
+        for uid in self.nodes.get(name).into_iter().flat_map(|node| node.carries()) {
             if let Some(binding) = self.bindings.get(uid) {
                 self.agenda.open(turn(uid, binding), &[Step::Leave, Step::Settle]);
             }
@@ -600,7 +602,6 @@ impl World {
     fn put_node(&mut self, name: String, view: NodeView) {
         let known = self.nodes.get(&name);
         let view = view.lasting(self.periods.lease);
-        let view = if known.is_some() { view } else { view.with_load(self.held_devices(&name)) };
         if let Some(known) = known {
             self.by_node.take(&self.judge, &name, known);
             known.ready_until().map(|until| self.by_node.silent.remove(&(until, name.clone())));
@@ -609,17 +610,6 @@ impl World {
         view.ready_until().map(|until| self.by_node.silent.insert((until, name.clone())));
         self.agenda.ask(Question::Fence, &name);
         self.nodes.insert(name, Arc::new(view));
-    }
-
-    /// Devices of a node that a worn binding has, by the bindings' own status.
-    fn held_devices(&self, node: &str) -> BTreeMap<Uid, Vec<String>> {
-        let worn = self.worn_on.get(node).into_iter().flatten();
-        worn.filter_map(|uid| Some((uid.clone(), self.status(uid)?.devices.clone()))).collect()
-    }
-
-    /// Whether a node carries something, or is still told what to carry.
-    pub(crate) fn is_carrier(&self, name: &str) -> bool {
-        self.worn_on.contains_key(name) || self.node(name).is_some_and(|node| !node.hats().is_empty())
     }
 
     /// Ranks the nodes for a hat from now on.
@@ -722,12 +712,14 @@ impl World {
     }
 
     /// UIDs of the bindings of a wearer that are worn.
-    pub(crate) fn worn_of_wearer<'a>(&'a self, wearer: &str) -> impl Iterator<Item = &'a Uid> {
-        self.worn(self.live_of_wearer.get(wearer))
+    pub(crate) fn worn_of_wearer<'a>(&'a self, wearer: &'a str) -> impl Iterator<Item = &'a Uid> {
+        self.live_of(wearer).filter(|uid| self.status(uid).is_some_and(|status| status.phase.is_worn()))
     }
 
-    fn worn<'a>(&'a self, uids: Option<&'a OrdSet<Uid>>) -> impl Iterator<Item = &'a Uid> {
-        uids.into_iter().flatten().filter(|uid| self.status(uid).is_some_and(|status| status.phase.is_worn()))
+    /// UIDs of the bindings of a wearer that have not ended.
+    pub(crate) fn live_of<'a>(&'a self, wearer: &'a str) -> impl Iterator<Item = &'a Uid> {
+        let from = (wearer.to_owned(), Uid::new());
+        self.live_of_wearer.range(from..).take_while(move |(of, _)| of == wearer).map(|(_, uid)| uid)
     }
 }
 
@@ -744,13 +736,13 @@ pub(crate) struct ByNode {
 impl ByNode {
     fn put(&mut self, judge: &Judge, name: &str, node: &NodeView) {
         self.shelves.put(judge, name, node);
-        self.ending.extend(node.ending().map(|uid| (uid.clone(), name.to_owned())));
+        self.ending.extend(node.ending().map(|hat| (hat.binding.clone(), name.to_owned())));
     }
 
     fn take(&mut self, judge: &Judge, name: &str, node: &NodeView) {
         self.shelves.take(judge, name, node);
-        for uid in node.ending() {
-            self.ending.remove(&(uid.clone(), name.to_owned()));
+        for hat in node.ending() {
+            self.ending.remove(&(hat.binding.clone(), name.to_owned()));
         }
     }
 

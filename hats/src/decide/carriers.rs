@@ -32,10 +32,7 @@ impl Decision {
 
     /// Fences a node that carries something and has been silent for too long.
     pub(super) fn fence(&mut self, name: &String) {
-        if !self.world.is_carrier(name) {
-            return;
-        }
-        let Some(node) = self.world.node(name).filter(|node| !node.is_fenced()) else { return };
+        let Some(node) = self.world.node(name).filter(|node| node.is_carrier() && !node.is_fenced()) else { return };
         let left = self.patience(node).saturating_sub(node.silence_or_age(self.now.steady));
         let transitions = node.lease.as_ref().map_or(0, |lease| lease.transitions) + 1;
         if left > Duration::ZERO {
@@ -70,22 +67,17 @@ impl Decision {
 
     pub(super) fn assign(&mut self, name: &String) {
         let Some(node) = self.world.node(name).filter(|node| node.is_registered()) else { return };
-        let hats = self.wanted(name, node);
+        let hats = self.wanted(node);
         if hats != node.hats() {
             self.act(Action::Assign { node: name.clone(), hats });
         }
     }
 
     /// What a node is to wear: what is worn on it, and what it has not yet stopped.
-    fn wanted(&self, name: &str, node: &NodeView) -> Vec<HatAssignment> {
-        let worn = self.world.worn_on.get(name).cloned().unwrap_or_default();
-        let mut hats: Vec<HatAssignment> = node
-            .hats()
-            .iter()
-            .filter(|hat| !worn.contains(&hat.binding) && !self.is_done(node, &hat.binding))
-            .map(|hat| self.ending(hat))
-            .collect();
-        for uid in &worn {
+    fn wanted(&self, node: &NodeView) -> Vec<HatAssignment> {
+        let ending = node.ending().filter(|hat| !self.is_done(node, &hat.binding));
+        let mut hats: Vec<HatAssignment> = ending.map(|hat| self.ending(hat)).collect();
+        for uid in node.carries() {
             let stamped = node.hats().iter().find(|hat| hat.binding == *uid).and_then(|hat| hat.grace_seconds);
             hats.extend(self.assignment(uid, stamped.unwrap_or_else(|| self.grace())));
         }

@@ -194,8 +194,9 @@ impl NodeView {
         Self { lasts, ..self }
     }
 
-    pub(super) fn with_load(self, load: BTreeMap<Uid, Vec<String>>) -> Self {
-        Self { load, ..self }.counted()
+    /// As if nothing was worn here.
+    pub(super) fn unloaded(self) -> Self {
+        Self { load: BTreeMap::new(), ..self }.counted()
     }
 
     /// A binding is worn here, with these devices.
@@ -315,8 +316,18 @@ impl NodeView {
     }
 
     /// Bindings that have a place in `status.hats` and are not worn here any more.
-    pub(super) fn ending(&self) -> impl Iterator<Item = &Uid> {
-        self.hats.iter().map(|hat| &hat.binding).filter(|uid| !self.load.contains_key(*uid))
+    pub(crate) fn ending(&self) -> impl Iterator<Item = &HatAssignment> {
+        self.hats.iter().filter(|hat| !self.load.contains_key(&hat.binding))
+    }
+
+    /// Bindings that are worn here, by their UIDs.
+    pub(crate) fn carries(&self) -> impl Iterator<Item = &Uid> {
+        self.load.keys()
+    }
+
+    /// Whether it carries something, or is still told what to carry.
+    pub(crate) fn is_carrier(&self) -> bool {
+        !self.load.is_empty() || !self.hats.is_empty()
     }
 
     /// How many bindings it carries.

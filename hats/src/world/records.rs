@@ -28,7 +28,8 @@ type Timeline = OrdSet<(Timestamp, String)>;
 pub(crate) struct Records {
     by_name: OrdMap<String, Arc<HatSwap>>,
     by_time: Timeline,
-    of_wearer: OrdMap<String, Timeline>,
+    /// By wearer, as a timeline of each: there are many wearers with few records each.
+    of_wearer: OrdSet<(String, Timestamp, String)>,
     of_hat: OrdMap<String, Timeline>,
     /// By `resourceVersion`: the order in which the API server stored them. What was not read from one has none.
     by_version: OrdMap<u64, Arc<HatSwap>>,
@@ -98,7 +99,7 @@ impl Records {
         }
         let entry = (swap.spec.occurred_at.0, name.clone());
         self.by_time.insert(entry.clone());
-        self.of_wearer.entry(swap.spec.wearer.spiffe_id.clone()).or_default().insert(entry.clone());
+        self.of_wearer.insert((swap.spec.wearer.spiffe_id.clone(), entry.0, entry.1.clone()));
         self.of_hat.entry(swap.spec.hat.clone()).or_default().insert(entry);
         self.tallies.entry(swap.spec.hat.clone()).or_default().count(&swap.spec, 1);
         if let Some(version) = version(&swap) {
@@ -116,12 +117,11 @@ impl Records {
         if let Some(version) = version(&swap) {
             self.by_version.remove(&version);
         }
-        for (index, key) in [(&mut self.of_wearer, &swap.spec.wearer.spiffe_id), (&mut self.of_hat, &swap.spec.hat)] {
-            if let Some(timeline) = index.get_mut(key) {
-                timeline.remove(&entry);
-                if timeline.is_empty() {
-                    index.remove(key);
-                }
+        self.of_wearer.remove(&(swap.spec.wearer.spiffe_id.clone(), entry.0, entry.1.clone()));
+        if let Some(timeline) = self.of_hat.get_mut(&swap.spec.hat) {
+            timeline.remove(&entry);
+            if timeline.is_empty() {
+                self.of_hat.remove(&swap.spec.hat);
             }
         }
         if let Some(tally) = self.tallies.get_mut(&swap.spec.hat) {
@@ -143,8 +143,11 @@ impl Records {
     }
 
     /// Records of a wearer, the newest first.
-    pub fn of_wearer<'a>(&'a self, wearer: &str) -> impl Iterator<Item = &'a HatSwap> {
-        self.newest_first(self.of_wearer.get(wearer))
+    pub fn of_wearer<'a>(&'a self, wearer: &'a str) -> impl Iterator<Item = &'a HatSwap> {
+        let from = (wearer.to_owned(), Timestamp::MIN, String::new());
+        // No name sorts between a name and the same with a NUL.
+        let behind = (format!("{wearer}\0"), Timestamp::MIN, String::new());
+        self.of_wearer.range(from..behind).rev().filter_map(|(_, _, name)| self.get(name))
     }
 
     /// Records of a hat, the newest first.

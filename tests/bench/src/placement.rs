@@ -1,6 +1,6 @@
 //! What a decision costs, in memory: no API server takes part.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use hatrack_hats::{Action, Moment, Plan, World, decide, why};
@@ -17,34 +17,62 @@ const INCREMENTS: usize = 50;
 
 /// Placements per second, and the time of a decision after one more request, in fleets of 1,000 and 10,000 machines.
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
-    measure_fleet(
-        table,
-        1_000,
-        ["placements, 1,000 x 8 GPUs, warm verdicts", "one more request, 1,000 machines, median"],
-    )?;
-    measure_fleet(
-        table,
-        10_000,
-        ["placements, 10,000 x 8 GPUs, warm verdicts", "one more request, 10,000 machines, median"],
-    )
+    let names = [
+        "placements, 1,000 x 8 GPUs, warm verdicts",
+        "placements, 1,000 x 8 GPUs, cold",
+        "one more request, 1,000 machines, median",
+        "nothing new, 1,000 machines, median",
+    ];
+    measure_fleet(table, 1_000, names)?;
+    let names = [
+        "placements, 10,000 x 8 GPUs, warm verdicts",
+        "placements, 10,000 x 8 GPUs, cold",
+        "one more request, 10,000 machines, median",
+        "nothing new, 10,000 machines, median",
+    ];
+    measure_fleet(table, 10_000, names)
 }
 
-fn measure_fleet(table: &mut Table, machines: usize, [placements, increment]: [&'static str; 2]) -> Result<()> {
+fn measure_fleet(
+    table: &mut Table,
+    machines: usize,
+    [placements, cold_placements, increment, rest]: [&'static str; 4],
+) -> Result<()> {
     let requests = machines * REQUESTS_PER_MACHINE;
     let (mut world, now) = fleet::world(machines)?;
     fleet::ask(&mut world, now, 0..requests)?;
     let (cold, _) = timed(&world, now, requests)?;
     let (warm, plan) = timed(&world, now, requests)?;
     let asked = asked(&world, now, requests)?;
-    let beside = format!("{cold:.0}/s cold; {asked:.0}/s asked for alone (rules and place, nothing carried out)");
+    let beside = format!("{asked:.0}/s asked for alone (rules and place, nothing carried out)");
     table.at_least(placements, 100_000.0, warm, "/s", beside);
-    for action in &plan.actions {
-        world.apply(action, now.steady);
-    }
+    table.beside(cold_placements, format!("{cold:.0}/s"), "every expression compiled and evaluated first".to_owned());
+    carry_out(&mut world, now, plan);
+    // What was written is looked at once more.
+    let plan = decide(&world, now);
+    carry_out(&mut world, now, plan);
     let times = increments(&mut world, now, requests)?;
     let beside = format!("p99 {:.3} ms; {requests} bindings are worn", times.quantile(0.99));
     table.beside(increment, format!("{:.3} ms", times.median()), beside);
+    let times = Sample::from_times((0..INCREMENTS).map(|_| nothing_new(&world, now)).collect::<Result<_>>()?);
+    table.beside(rest, format!("{:.3} ms", times.median()), format!("p99 {:.3} ms", times.quantile(0.99)));
     Ok(())
+}
+
+/// Does what was decided.
+fn carry_out(world: &mut World, now: Moment, plan: Plan) {
+    for action in &plan.actions {
+        world.apply(action, now.steady);
+    }
+    world.conclude(plan.outlook);
+}
+
+fn nothing_new(world: &World, now: Moment) -> Result<Duration> {
+    let start = Instant::now();
+    let plan = decide(world, now);
+    let time = start.elapsed();
+    ensure!(plan.actions.is_empty(), "a decision that was carried out leaves {} actions", plan.actions.len());
+    Ok(time)
 }
 
 /// Placements per second of one decision over all requests.
@@ -75,9 +103,10 @@ fn increments(world: &mut World, now: Moment, first: usize) -> Result<Sample> {
         let plan = decide(world, now);
         times.push(start.elapsed());
         ensure!(plan.actions.iter().any(is_placement), "request {number} was not placed");
-        for action in &plan.actions {
-            world.apply(action, now.steady);
-        }
+        carry_out(world, now, plan);
+        // What was written is looked at once more, with nobody waiting.
+        let plan = decide(world, now);
+        carry_out(world, now, plan);
     }
     Ok(Sample::from_times(times))
 }
