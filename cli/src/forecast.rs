@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
+use hatrack_api::HatSwap;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
-use hatrack_api::HatSwap;
 use hatrack_hats::throttles::Held;
 use hatrack_hats::{Action, Moment, World, decide, why};
 use k8s_openapi::jiff::Timestamp;

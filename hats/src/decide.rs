@@ -123,16 +123,16 @@ struct Decision {
 impl Decision {
     fn pass(&mut self) {
         self.each_binding(Step::Finish, Self::finish_recorded);
-        self.each_named(Question::Fence, Self::fence);
+        self.each_named(Question::Fence, |decision, name| decision.fence(name));
         // Those who leave make room before anybody's term is renewed for want of others.
         self.each_binding(Step::Leave, Self::leave);
         self.each_binding(Step::Settle, Self::stay);
-        self.each_named(Question::Assignment, Self::assign);
+        self.each_named(Question::Assignment, |decision, name| decision.assign(name));
         self.each_named(Question::Excess, Self::withdraw);
         self.each_binding(Step::Consider, Self::consider);
-        self.each_named(Question::Assignment, Self::assign);
+        self.each_named(Question::Assignment, |decision, name| decision.assign(name));
         self.each_named(Question::Authority, Self::grant);
-        self.each_named(Question::Ledger, Self::keep_hat);
+        self.each_named(Question::Ledger, |decision, name| decision.keep_hat(name));
         self.keep_policy();
         self.each_named(Question::End, Self::let_go);
         self.collect();
@@ -154,7 +154,7 @@ impl Decision {
     }
 
     /// Answers an open question about each name, in their order.
-    fn each_named(&mut self, question: Question, answer: fn(&mut Self, &String)) {
+    fn each_named(&mut self, question: Question, answer: impl Fn(&mut Self, &String)) {
         for name in self.world.agenda.take_asked(question) {
             self.world.agenda.look_at(question, &name);
             answer(self, &name);

@@ -127,7 +127,9 @@ fn try_nodes<'a>(
 /// The expression that fails on a node.
 fn failure(world: &World, demand: Demand<'_>, name: &str) -> Refusal {
     match world.node(name).map(|node| demand.on(world, node)) {
-        Some(Err(Misfit::Fails { expression, error })) => Refusal::Expression { expression, node: name.to_owned(), error },
+        Some(Err(Misfit::Fails { expression, error })) => {
+            Refusal::Expression { expression, node: name.to_owned(), error }
+        }
         _ => Refusal::NoNode(vec![]),
     }
 }
@@ -203,4 +205,3 @@ impl Demand<'_> {
         fit(&world.judge, node, self.fits.requirements(), self.exclusive)
     }
 }
-

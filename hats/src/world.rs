@@ -118,7 +118,7 @@ impl World {
                 None => _ = self.fits.remove(&name),
             }
         } else if !is_reached {
-            self.open_all(self.live_of_hat.get(&name).cloned());
+            self.open_all(self.live_of_hat.get(&name).cloned().as_ref());
         }
         self.agenda.ask(Question::Ledger, &name);
         self.hats.insert(name, Arc::new(hat));
@@ -151,7 +151,7 @@ impl World {
         let news =
             !self.gone.0.contains(&uid) && known.is_none_or(|known| is_newer(&known.metadata, &binding.metadata));
         if news {
-            self.put_binding(uid, binding, steady);
+            self.put_binding(&uid, binding, steady);
         }
         news
     }
@@ -213,7 +213,7 @@ impl World {
             world.records.insert(Arc::clone(swap));
         }
         for (uid, binding) in &self.bindings {
-            world.put_binding(uid.clone(), (**binding).clone(), Duration::ZERO);
+            world.put_binding(uid, (**binding).clone(), Duration::ZERO);
         }
         let (grants, spoken, set_aside) = (self.grants.clone(), self.spoken.clone(), self.set_aside.clone());
         world.agenda.open_everything();
@@ -261,7 +261,7 @@ impl World {
         self.open_requests_of(&record.wearer.spiffe_id);
         let is_inherited = |hat: &Hat| succession::policy(hat) != SuccessionPolicy::None;
         if record.event == SwapEvent::SwapOff && !self.hat(&record.hat).is_none_or(is_inherited) {
-            self.open_requests(self.live_of_hat.get(&record.hat).cloned());
+            self.open_requests(self.live_of_hat.get(&record.hat).cloned().as_ref());
         }
     }
 
@@ -405,18 +405,18 @@ impl World {
         if let Some(known) = self.bindings.get(uid) {
             let mut binding = (**known).clone();
             change(&mut binding);
-            self.put_binding(uid.to_owned(), binding, steady);
+            self.put_binding(uid, binding, steady);
         }
     }
 
     /// A node that carries something and was never seen is awaited: its silence counts from now.
-    fn put_binding(&mut self, uid: Uid, binding: HatBinding, steady: Duration) {
+    fn put_binding(&mut self, uid: &str, binding: HatBinding, steady: Duration) {
         let after = Arc::new(binding);
         if let Some(node) = worn_node(status_of(&after)).filter(|node| !self.nodes.contains_key(*node)) {
             self.put_node(node.to_owned(), NodeView::awaited(node, &self.judge, steady));
         }
-        let before = self.bindings.insert(uid.clone(), Arc::clone(&after));
-        self.move_binding(&uid, before.as_deref(), Some(&after));
+        let before = self.bindings.insert(uid.to_owned(), Arc::clone(&after));
+        self.move_binding(uid, before.as_deref(), Some(&after));
     }
 
     /// A binding became another one, or came or went: its place in the indexes changes, and it may matter to others.
@@ -426,15 +426,15 @@ impl World {
             self.agenda.open(turn(uid, binding), &Step::ALL);
         }
         self.open_authority(uid);
-        if after.is_some_and(|binding| !is_live(&binding)) {
+        if after.is_some_and(|binding| !is_live(binding)) {
             self.ended.insert(uid.to_owned());
             self.agenda.ask(Question::End, uid);
-        } else if before.is_some_and(|binding| !is_live(&binding)) {
+        } else if before.is_some_and(|binding| !is_live(binding)) {
             self.ended.remove(uid);
             self.agenda.ask(Question::End, uid);
         }
-        let has_moved = self.move_in_queue(uid, before.filter(is_live), after.filter(is_live));
-        let has_changed = self.move_in_company(uid, before.filter(is_worn), after.filter(is_worn));
+        let has_moved = self.move_in_queue(uid, before.filter(|it| is_live(it)), after.filter(|it| is_live(it)));
+        let has_changed = self.move_in_company(uid, before.filter(|it| is_worn(it)), after.filter(|it| is_worn(it)));
         self.move_on_nodes(uid, before.map(status_of), after.map(status_of));
         if has_moved || has_changed {
             for binding in before.filter(|_| !is_same).into_iter().chain(last) {
@@ -444,10 +444,10 @@ impl World {
     }
 
     fn move_in_queue(&mut self, uid: &str, before: Option<&HatBinding>, after: Option<&HatBinding>) -> bool {
-        if let Some(binding) = before.filter(is_unplaced) {
+        if let Some(binding) = before.filter(|it| is_unplaced(it)) {
             self.unplaced.remove(&turn(uid, binding));
         }
-        if let Some(binding) = after.filter(is_unplaced) {
+        if let Some(binding) = after.filter(|it| is_unplaced(it)) {
             self.unplaced.insert(turn(uid, binding));
         }
         let has_moved = before.map(ask) != after.map(ask);
@@ -485,7 +485,8 @@ impl World {
 
     fn move_on_nodes(&mut self, uid: &str, before: Option<&HatBindingStatus>, after: Option<&HatBindingStatus>) {
         let (was_on, is_on) = (before.and_then(worn_node), after.and_then(worn_node));
-        let devices = |status: Option<&HatBindingStatus>| status.map(|status| status.devices.clone()).unwrap_or_default();
+        let devices =
+            |status: Option<&HatBindingStatus>| status.map(|status| status.devices.clone()).unwrap_or_default();
         if let Some(node) = was_on.filter(|node| is_on != Some(*node)) {
             self.change_node(node, |view| view.put_down(uid));
         }
@@ -505,10 +506,11 @@ impl World {
     fn open_rivals(&mut self, binding: &HatBinding) {
         let hat = &binding.spec.hat;
         self.open_requests_of(&binding.spec.wearer.spiffe_id);
-        if self.policy.as_ref().and_then(|policy| policy.spec.bootstrap.as_ref()).is_some_and(|first| first.hat == *hat) {
-            self.open_all(self.live_of_hat.get(hat).cloned());
+        if self.policy.as_ref().and_then(|policy| policy.spec.bootstrap.as_ref()).is_some_and(|first| first.hat == *hat)
+        {
+            self.open_all(self.live_of_hat.get(hat).cloned().as_ref());
         } else if self.hat(hat).is_some_and(|hat| hat.spec.max_wearers.is_some()) {
-            self.open_requests(self.live_of_hat.get(hat).cloned());
+            self.open_requests(self.live_of_hat.get(hat).cloned().as_ref());
         }
     }
 
@@ -525,21 +527,25 @@ impl World {
         self.agenda.ask(Question::Authority, uid);
     }
 
-    fn open_all(&mut self, uids: Option<OrdSet<Uid>>) {
-        for uid in uids.iter().flatten() {
+    fn open_all(&mut self, uids: Option<&OrdSet<Uid>>) {
+        for uid in uids.into_iter().flatten() {
             self.open_binding(uid);
         }
     }
 
     /// Those of them that wait are to be considered.
-    fn open_requests(&mut self, uids: Option<OrdSet<Uid>>) {
-        uids.iter().flatten().for_each(|uid| self.open_request(uid));
+    fn open_requests(&mut self, uids: Option<&OrdSet<Uid>>) {
+        for uid in uids.into_iter().flatten() {
+            self.open_request(uid);
+        }
     }
 
     /// What a wearer waits for is to be considered.
     fn open_requests_of(&mut self, wearer: &str) {
         let live: Vec<Uid> = self.live_of(wearer).cloned().collect();
-        live.iter().for_each(|uid| self.open_request(uid));
+        for uid in &live {
+            self.open_request(uid);
+        }
     }
 
     fn open_request(&mut self, uid: &str) {
@@ -703,7 +709,7 @@ impl World {
 
     /// Whether a binding exists and has not ended.
     pub(crate) fn is_live(&self, uid: &str) -> bool {
-        self.binding(uid).is_some_and(|binding| is_live(&binding))
+        self.binding(uid).is_some_and(is_live)
     }
 
     /// The first turn after the present one that was opened since the step was begun.
@@ -761,16 +767,16 @@ fn turn(uid: &str, binding: &HatBinding) -> Turn {
     (created(binding), uid.to_owned())
 }
 
-fn is_live(binding: &&HatBinding) -> bool {
+fn is_live(binding: &HatBinding) -> bool {
     !status_of(binding).phase.is_ended()
 }
 
-fn is_worn(binding: &&HatBinding) -> bool {
+fn is_worn(binding: &HatBinding) -> bool {
     status_of(binding).phase.is_worn()
 }
 
 /// Whether a request was told that no node takes it.
-fn is_unplaced(binding: &&HatBinding) -> bool {
+fn is_unplaced(binding: &HatBinding) -> bool {
     let status = status_of(binding);
     let told = condition_of(&status.conditions, condition::ADMITTED);
     status.phase == Phase::Pending && told.is_some_and(|told| told.reason == Rule::Unschedulable.reason())

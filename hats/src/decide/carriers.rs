@@ -31,14 +31,14 @@ impl Decision {
     }
 
     /// Fences a node that carries something and has been silent for too long.
-    pub(super) fn fence(&mut self, name: &String) {
+    pub(super) fn fence(&mut self, name: &str) {
         let Some(node) = self.world.node(name).filter(|node| node.is_carrier() && !node.is_fenced()) else { return };
         let left = self.patience(node).saturating_sub(node.silence_or_age(self.now.steady));
         let transitions = node.lease.as_ref().map_or(0, |lease| lease.transitions) + 1;
         if left > Duration::ZERO {
             self.wake_after(left);
         } else {
-            self.act(Action::Fence { node: name.clone(), transitions });
+            self.act(Action::Fence { node: name.to_owned(), transitions });
         }
     }
 
@@ -65,11 +65,11 @@ impl Decision {
         None
     }
 
-    pub(super) fn assign(&mut self, name: &String) {
+    pub(super) fn assign(&mut self, name: &str) {
         let Some(node) = self.world.node(name).filter(|node| node.is_registered()) else { return };
         let hats = self.wanted(node);
         if hats != node.hats() {
-            self.act(Action::Assign { node: name.clone(), hats });
+            self.act(Action::Assign { node: name.to_owned(), hats });
         }
     }
 

@@ -15,9 +15,9 @@ use crate::action::{Action, Uid};
 use crate::authority::{Grant, Scope, grants};
 use crate::lifecycle::{is_true, set_condition};
 use crate::moment::seconds_after;
+use crate::supervision;
 use crate::throttles::Limits;
 use crate::world::{Company, created, is_finalized, status_of};
-use crate::supervision;
 
 /// Most wearers that a hat's status lists; the schema has the same limit.
 const MAX_LISTED: usize = 4096;
@@ -49,11 +49,11 @@ impl Decision {
         }
     }
 
-    pub(super) fn keep_hat(&mut self, name: &String) {
+    pub(super) fn keep_hat(&mut self, name: &str) {
         let Some(hat) = self.world.hat(name) else { return };
         let status = self.hat_status(name, hat);
         if hat.status.as_ref() != Some(&status) {
-            self.act(Action::SetHatStatus { hat: name.clone(), status: Box::new(status) });
+            self.act(Action::SetHatStatus { hat: name.to_owned(), status: Box::new(status) });
         }
     }
 

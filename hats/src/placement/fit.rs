@@ -111,7 +111,8 @@ pub(crate) fn fit(judge: &Judge, node: &NodeView, requirements: &Requirements, e
     let Some(chosen) = matching(&slots, free.len()) else {
         return Err(Misfit::Contended(requirements.devices.first().map_or(DeviceClass::Gpu, |request| request.class)));
     };
-    let asked = |class: DeviceClass| slots.is_empty() || requirements.devices.iter().any(|request| request.class == class);
+    let asked =
+        |class: DeviceClass| slots.is_empty() || requirements.devices.iter().any(|request| request.class == class);
     let left = free.iter().filter(|candidate| asked(candidate.device.class)).count() - chosen.len();
     let size = chosen.iter().map(|index| free[*index].size).sum();
     Ok(Fit { suits: Suits { size, left }, chosen })

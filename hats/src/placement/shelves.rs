@@ -48,7 +48,13 @@ impl Shelves {
     }
 
     /// Ranks the shelves for a hat from now on. `node` finds a node by its name.
-    pub fn rank<'a>(&mut self, hat: &str, fits: &Arc<Fits>, judge: &Judge, node: impl Fn(&str) -> Option<&'a NodeView>) {
+    pub fn rank<'a>(
+        &mut self,
+        hat: &str,
+        fits: &Arc<Fits>,
+        judge: &Judge,
+        node: impl Fn(&str) -> Option<&'a NodeView>,
+    ) {
         if self.rankings.get(hat).is_some_and(|known| Arc::ptr_eq(&known.fits, fits)) {
             return;
         }

@@ -138,7 +138,9 @@ impl Agenda {
     /// Steps of a binding are to be taken.
     pub fn open(&mut self, turn: Turn, steps: &[Step]) {
         self.stamp += 1;
-        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| steps.contains(&sweep.step) && sweep.at.as_ref() < Some(&turn)) {
+        if let Some(sweep) =
+            self.sweep.as_mut().filter(|sweep| steps.contains(&sweep.step) && sweep.at.as_ref() < Some(&turn))
+        {
             let is_expected = self.bindings.get(&turn).is_some_and(|known| known.0[sweep.step as usize] > sweep.since);
             if !is_expected {
                 sweep.late.insert(turn.clone());

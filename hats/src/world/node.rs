@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hatrack_api::cluster_node::capacity;
-use hatrack_api::{ClusterNode, quantity};
 use hatrack_api::cluster_node::{
     Class, ClusterNodeSpec, Device, DeviceClass, HatAssignment, WornHat, WornState, condition, ready,
 };
+use hatrack_api::{ClusterNode, quantity};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -231,7 +231,9 @@ impl NodeView {
         let devices = self.devices();
         let is_free = |index: &usize| {
             let device = &devices[*index];
-            device.health.is_usable() && !held.contains(device.name.as_str()) && !self.leaves_to_kubernetes(device.class)
+            device.health.is_usable()
+                && !held.contains(device.name.as_str())
+                && !self.leaves_to_kubernetes(device.class)
         };
         let free = self.order.iter().copied().filter(is_free).collect();
         self.free = free;
