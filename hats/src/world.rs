@@ -312,6 +312,7 @@ impl World {
         let views: Vec<_> =
             self.nodes.iter().map(|(name, view)| (name.clone(), view.unheard_for(time, steady))).collect();
         for (name, view) in views {
+            self.open_node(&name);
             self.put_node(name, view);
         }
     }

@@ -6,6 +6,7 @@
 //! nothing if it were asked: the simulator holds each decision against that of a world in which everything is open.
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use imbl::{OrdMap, OrdSet};
@@ -103,6 +104,8 @@ enum Unplaced {
 /// What is open, and what becomes due.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Agenda {
+    /// The same for all copies of a world, and no other's.
+    origin: Arc<()>,
     everything: Option<Stamp>,
     bindings: OrdMap<Turn, Opened>,
     /// When each step was last begun: what was opened before is open no more.
@@ -122,6 +125,7 @@ pub(crate) struct Agenda {
 /// What a decision learnt, for [`World::conclude`](super::World::conclude): what it looked at, and when time alone will make something due.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outlook {
+    origin: Arc<()>,
     /// What was opened up to here was looked at.
     stamp: Stamp,
     dues: Dues,
@@ -270,11 +274,14 @@ impl Agenda {
 
     /// What a decision on this world may conclude at its end, with what it learnt.
     pub fn outlook(&self, learnt: Self, at: Moment) -> Outlook {
-        Outlook { stamp: self.stamp, dues: learnt.dues, at: Some(at) }
+        Outlook { origin: Arc::clone(&self.origin), stamp: self.stamp, dues: learnt.dues, at: Some(at) }
     }
 
-    /// What a decision looked at is closed, unless it was opened again since.
+    /// What a decision looked at is closed, unless it was opened again since. What was learnt of another world says nothing of this one.
     pub fn conclude(&mut self, outlook: Outlook) {
+        if !Arc::ptr_eq(&self.origin, &outlook.origin) {
+            return;
+        }
         let since = |stamp: Stamp| stamp > outlook.stamp;
         self.everything = self.everything.filter(|stamp| since(*stamp));
         let bindings = self.bindings.iter().filter(|(_, opened)| opened.0.iter().any(|stamp| since(*stamp)));

@@ -375,3 +375,17 @@ fn a_binding_that_is_set_aside_stays_as_it_is_in_nobodys_way() {
     stage.settle();
     assert_eq!((stage.phase(&kept), stage.phase(&next)), (Phase::Expired, Phase::Active));
 }
+
+#[test]
+fn what_was_concluded_of_another_world_closes_nothing_of_this_one() {
+    let mut other = Stage::new();
+    other.hat("plain", json!({}));
+    other.ask("plain", "a");
+    let plan = decide(&other.world, other.now);
+    let mut stage = Stage::new();
+    stage.hat("plain", json!({}));
+    let uid = stage.ask("plain", "b");
+    stage.world.conclude(plan.outlook);
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active);
+}
