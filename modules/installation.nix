@@ -5,7 +5,7 @@
   ...
 }:
 let
-  inherit (config.hatrack) agent;
+  inherit (config.hatrack) agent cluster host;
 
   layers =
     content:
@@ -26,6 +26,10 @@ in
     default = {
       inherit (config.hatrack.host) class install;
       inherit (config.nixpkgs.hostPlatform) system;
+      # Nobody can be asked for it but itself: there is no cluster yet.
+      founds = cluster.founder == host.name;
+      # What its first stage can drive; the rest of its modules lie on the disk.
+      initrdModules = config.boot.initrd.availableKernelModules ++ config.boot.initrd.kernelModules;
       disks = lib.mapAttrsToList (_: disk: disk.device) config.disko.devices.disk;
       encrypted = lib.any (
         partition: lib.any (layer: layer.type == "luks") (layers partition.content)

@@ -16,6 +16,8 @@ Installs host NAME of the flake on the machine that answers on ssh at HOST. Ever
 For a Raspberry Pi, `nix run .#install -- NAME` says how to write its card.
 
   --flake FLAKE        the flake [default: .]
+  --report             write hosts/NAME/facter.json, the machine's report of its hardware, and stop: it restarts into the
+                       installer, and its disks stay as they are
   --dry-run            print every command; ask, erase and install nothing
   --yes-erase NAME     do not ask; NAME must be the host's
   --host-key FILE      the host's age key, encrypted by sops or not [default: hosts/NAME/host.age]
@@ -23,8 +25,9 @@ For a Raspberry Pi, `nix run .#install -- NAME` says how to write its card.
                        [default: a new one, made by `hatrack token create`]
   --disk-key FILE      passphrase of encrypted disks
   --identity FILE      ssh key to log in with
-  --port PORT          port of ssh [default: 22]
-  --wait MINUTES       how long the node may take to be Ready; 0 does not wait [default: 15]
+  --port PORT          port of ssh on the machine as it is now [default: 22]
+  --port-after PORT    port of ssh in the installer and in the new system [default: 22]
+  --wait MINUTES       how long the node may take to be Ready, or seconds as in 90s; 0 does not wait [default: 15]
 USAGE
 }
 
@@ -50,16 +53,17 @@ run() {
 }
 
 parse_arguments() {
-  flake=. dry_run=no erase='' host_key='' token='' disk_key='' identity='' port=22 wait_minutes=15
+  flake=. dry_run=no report=no erase='' host_key='' token='' disk_key='' identity='' port=22 port_after=22 wait=15
   local positional=()
   while [ $# -gt 0 ]; do
     case $1 in
     --dry-run) dry_run=yes ;;
+    --report) report=yes ;;
     --help | -h)
       usage
       exit 0
       ;;
-    --flake | --yes-erase | --host-key | --token | --disk-key | --identity | --port | --wait)
+    --flake | --yes-erase | --host-key | --token | --disk-key | --identity | --port | --port-after | --wait)
       [ $# -ge 2 ] || fail "$1 needs a value" "see --help"
       case $1 in
       --flake) flake=$2 ;;
@@ -69,7 +73,8 @@ parse_arguments() {
       --disk-key) disk_key=$2 ;;
       --identity) identity=$2 ;;
       --port) port=$2 ;;
-      --wait) wait_minutes=$2 ;;
+      --port-after) port_after=$2 ;;
+      --wait) wait=$2 ;;
       esac
       shift
       ;;
@@ -84,7 +89,8 @@ parse_arguments() {
   esac
   name=${positional[0]}
   target=${positional[1]-}
-  [ "$wait_minutes" -ge 0 ] 2>/dev/null || fail "--wait $wait_minutes is no number of minutes" "see --help"
+  [[ $wait =~ ^[0-9]+s?$ ]] || fail "--wait $wait is no number of minutes or seconds" "see --help"
+  case $wait in *s) wait_seconds=${wait%s} ;; *) wait_seconds=$((wait * 60)) ;; esac
   : "${host_key:=hosts/$name/host.age}"
 }
 
@@ -123,30 +129,51 @@ prepare_ssh() {
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir "$work/bin"
-  local real
+  local real checks=()
   real=$(command -v ssh)
+  # The machine keeps its host key, under whatever port it then answers.
+  [ "$port" = "$port_after" ] || checks+=(-o "HostKeyAlias=$(known_as "$real")")
   {
     echo '#!/bin/sh'
-    printf 'exec %q -o StrictHostKeyChecking=yes -o UserKnownHostsFile=%q "$@"\n' "$real" "${HATRACK_KNOWN_HOSTS:-$HOME/.ssh/known_hosts}"
+    printf '%q ' exec "$real" -o StrictHostKeyChecking=yes -o "UserKnownHostsFile=${HATRACK_KNOWN_HOSTS:-$HOME/.ssh/known_hosts}" "${checks[@]}"
+    echo '"$@"'
   } >"$work/bin/ssh"
   chmod +x "$work/bin/ssh"
   PATH=$work/bin:$PATH
   ssh_options=(-p "$port")
-  anywhere_options=(--ssh-port "$port")
+  anywhere_options=(--ssh-port "$port" --post-kexec-ssh-port "$port_after")
   if [ -n "$identity" ]; then
     ssh_options+=(-i "$identity" -o IdentitiesOnly=yes)
     anywhere_options+=(-i "$identity")
   fi
 }
 
+# Under which name the key of the target is known at its first port.
+known_as() {
+  local settings name
+  settings=$("$1" -G -p "$port" "$target")
+  name=$(awk '$1 == "hostkeyalias" { print $2 }' <<<"$settings")
+  [ -n "$name" ] || name=$(awk '$1 == "hostname" { print $2 }' <<<"$settings")
+  if [ "$port" = 22 ]; then echo "$name"; else echo "[$name]:$port"; fi
+}
+
+# From now on ssh goes to what comes after: the installer, and then the new system.
+use_port_after() {
+  ssh_options[1]=$port_after
+  anywhere_options[1]=$port_after
+}
+
 # look WHERE: the facts of the machine there, in $seen.
 look() {
   # shellcheck disable=SC2029 # the disks are meant to be expanded here
   seen=$(ssh "${ssh_options[@]}" -o ConnectTimeout=10 "$1" sh -s -- "${disks[@]@Q}" <"$HATRACK_LIBEXEC/look.sh") ||
-    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p $port $1\`, compare its host key and install your own; nothing was changed"
+    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p ${ssh_options[1]} $1\`, compare its host key and install your own; nothing was changed"
 }
 
 seen_value() { sed -n "s/^$1=//p" <<<"$seen"; }
+
+# Whether the host finds its disks through this kernel module: both spellings of a name are one.
+drives() { jq --exit-status --arg driver "${1//-/_}" '[.initrdModules[]? | gsub("-"; "_") == $driver] | any' <<<"$facts" >/dev/null; }
 
 # Every reason against installing, before the first is acted on.
 judge() {
@@ -162,6 +189,11 @@ judge() {
     problems+=("it is a running node of a cluster ($(seen_value running | tr '\n' ' ')is active); drain it, then stop it there")
   local missing
   missing=$(seen_value disk | sed -n 's/ missing$//p')
+  local disk module
+  while read -r disk module; do
+    [ -z "$module" ] || drives "$module" ||
+      problems+=("it reaches $disk by the kernel module $module, which the first stage of $name does not have: its report has it (--report, then hardware.facter.reportPath), or boot.initrd.availableKernelModules")
+  done < <(seen_value driver)
   [ -z "$missing" ] ||
     problems+=("it does not have $(tr '\n' ' ' <<<"$missing")of the host's disks; see ls -l /dev/disk/by-id there")
   local busy place
@@ -251,22 +283,84 @@ anywhere() {
   run nixos-anywhere "${anywhere_options[@]}" --store-paths "$disko_script" "$toplevel" "$@"
 }
 
+# What the cluster says of the node. The founder is asked itself, where it is installed: before it there is no cluster.
+ask() {
+  if [ "$(fact founds)" = true ]; then
+    ssh "${ssh_options[@]}" -o ConnectTimeout=10 "$installed" k3s kubectl get clusternodes.society.zeta.io "$name" "$@"
+  else
+    hatrack nodes "$name" "$@"
+  fi
+}
+
+# Whoever cannot be asked then is not asked after the disks were erased.
+judge_cluster() {
+  if [ "$wait_seconds" = 0 ] || [ "$(fact founds)" = true ]; then return; fi
+  if [ "$dry_run" = yes ]; then
+    run hatrack nodes "$name" -o json
+    return
+  fi
+  local status=0
+  hatrack nodes "$name" -o json >/dev/null 2>"$work/answer" || status=$?
+  [ "$status" = 2 ] || return 0
+  cat "$work/answer" >&2
+  fail "nobody could say whether $name is Ready" "do what is said above, or install with --wait 0; nothing was changed"
+}
+
 await_ready() {
-  [ "$wait_minutes" -gt 0 ] || return 0
-  run hatrack nodes "$name" -o json
-  [ "$dry_run" = no ] || return 0
-  local deadline=$((SECONDS + wait_minutes * 60)) node
+  [ "$wait_seconds" -gt 0 ] || return 0
+  if [ "$dry_run" = yes ]; then
+    # shellcheck disable=SC2032 # the function is meant
+    if [ "$(fact founds)" = true ]; then run ssh "${ssh_options[@]}" "$installed" k3s kubectl get clusternodes.society.zeta.io "$name"; fi
+    return
+  fi
+  local deadline=$((SECONDS + wait_seconds)) node
   while [ $SECONDS -lt $deadline ]; do
-    node=$(hatrack nodes "$name" -o json 2>/dev/null) || node='{}'
-    if jq --exit-status '[.items[]?.status.conditions[]? | select(.type == "Ready" and .status == "True")] | any' <<<"$node" >/dev/null; then
-      hatrack nodes "$name"
+    node=$(ask -o json 2>"$work/answer") || node='{}'
+    if jq --exit-status '[., .items[]? | .status?.conditions[]? | select(.type == "Ready" and .status == "True")] | any' <<<"$node" >/dev/null; then
+      ask
+      [ "$(fact founds)" != true ] ||
+        say "your access to the cluster: ssh $installed cat /etc/rancher/k3s/k3s.yaml, with ${installed#*@} in place of 127.0.0.1"
       return
     fi
-    sleep 5
+    sleep $((wait_seconds < 60 ? 1 : 5))
   done
-  say "error: $name was installed, but is not Ready after $wait_minutes minutes"
-  say "hint: ssh root@${target#*@} journalctl --unit hatrack-agent --boot; if ssh does not answer, look at its screen"
+  say "error: $name was installed, but is not Ready after $wait_seconds seconds"
+  cat "$work/answer" >&2
+  say "hint: $(first_failure)"
   exit 1
+}
+
+# Which step of a new machine to look at, and how.
+first_failure() {
+  local there=(ssh "${ssh_options[@]}" -o ConnectTimeout=10 "$installed") unit answer
+  if ! "${there[@]}" true 2>"$work/answer"; then
+    echo "it does not answer on ssh ($(tail -n 1 "$work/answer")): look at its screen"
+    return
+  fi
+  for unit in k3s hatrack-agent; do
+    # Not every machine has both.
+    "${there[@]}" systemctl cat "$unit.service" >/dev/null 2>&1 || continue
+    "${there[@]}" systemctl is-active --quiet "$unit.service" || {
+      echo "$unit does not run there: ssh $installed journalctl --boot --unit $unit"
+      return
+    }
+  done
+  answer=$("${there[@]}" curl --silent http://127.0.0.1:9470/readyz) || answer="no answer"
+  echo "its agent says: $answer; see ssh $installed journalctl --boot --unit hatrack-agent"
+}
+
+# The report is made in the installer, whose kernel has drivers for everything.
+make_report() {
+  look "$target"
+  run nixos-anywhere "${anywhere_options[@]}" --flake "$flake#$name" --phases kexec "$target"
+  [ "$(seen_value installer)" = yes ] || use_port_after
+  if [ "$dry_run" = yes ]; then
+    run ssh "${ssh_options[@]}" "$installed" nixos-facter
+    return
+  fi
+  ssh "${ssh_options[@]}" "$installed" nixos-facter >"$work/report" || fail "$installed makes no report" "nothing was changed; the machine is in the installer"
+  install -D -m 644 "$work/report" "hosts/$name/facter.json"
+  say "made hosts/$name/facter.json: commit it, and install now"
 }
 
 main() {
@@ -281,6 +375,11 @@ main() {
   [ -n "$target" ] || fail "the address of the machine is needed" "nix run .#install -- $name root@ADDRESS"
   prepare_ssh
 
+  installed=root@${target#*@}
+  if [ "$report" = yes ]; then
+    make_report
+    return
+  fi
   step 1 "Looking at $target"
   look "$target"
   judge "$target"
@@ -288,23 +387,26 @@ main() {
 
   step 2 "Building $name"
   build
+  judge_cluster
   collect_files
   confirm
 
   step 3 "Starting the installer on $target"
   anywhere --phases kexec "$target"
-  local installer=root@${target#*@}
+  [ "$(seen_value installer)" = yes ] || use_port_after
 
   step 4 "Looking again, from the installer"
   if [ "$dry_run" = no ]; then
-    look "$installer"
-    judge "$installer"
+    look "$installed"
+    judge "$installed"
   else
-    printf 'ssh %s sh -s -- %s < look.sh\n' "$installer" "${disks[*]}"
+    printf 'ssh %s sh -s -- %s < look.sh\n' "$installed" "${disks[*]}"
   fi
 
   step 5 "Erasing the disks and installing"
-  anywhere --phases disko,install,reboot "${extra[@]}" "$installer"
+  # With the key of the host that its owner knows already.
+  anywhere --phases disko,install,reboot --copy-host-keys "${extra[@]}" "$installed"
+  use_port_after
 
   step 6 "Waiting until $name is Ready"
   await_ready

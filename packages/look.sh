@@ -3,6 +3,7 @@
 #
 #   sh look.sh /dev/disk/by-id/FIRST /dev/disk/by-id/SECOND
 set -eu
+sysfs=${SYSFS:-/sys}
 
 # One line for one disk: its path, then its size in bytes or `missing`, then what is on it.
 disk() {
@@ -25,6 +26,15 @@ busy() {
   printf '%b\n' "$uses" | grep -qx / || printf '%b\n' "$uses" | sed -n "s|^.|busy=$1 &|p"
 }
 
+# Kernel modules on the way to a disk, one line for each.
+drivers() {
+  at=$(readlink -f "$sysfs/class/block/$(basename "$(readlink -f "$1")")")
+  while [ -n "$at" ] && [ "$at" != / ] && [ "$at" != "$sysfs" ]; do
+    if [ -e "$at/driver/module" ]; then echo "driver=$1 $(basename "$(readlink -f "$at/driver/module")")"; fi
+    at=$(dirname "$at")
+  done
+}
+
 echo "architecture=$(uname -m)"
 echo "hostname=$(uname -n)"
 echo "memory=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
@@ -36,4 +46,5 @@ done
 for path in "$@"; do
   disk "$path"
   busy "$path"
+  drivers "$path"
 done
