@@ -45,7 +45,7 @@ rec {
         )
       ) hosts;
       facts = lib.mapAttrs (
-        _: host: host.config.hatrack.host // { inherit (host.config.hatrack.cluster) founder; }
+        _: host: host.config.hatrack.host // { inherit (host.config.hatrack.cluster) founder network; }
       ) configurations;
     in
     configurations;

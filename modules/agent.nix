@@ -16,6 +16,7 @@ let
   port = lib.toInt (lib.last (lib.splitString ":" cfg.settings.listen));
   isV6 = lib.hasInfix ":";
 
+  secretPath = import ../lib/secret-path.nix { inherit lib; };
   checked = import ../lib/checked-config.nix { inherit lib pkgs; };
 
   # The service manager is asked by name, so a regular expression is all that stands between the agent and other units.
@@ -84,12 +85,18 @@ in
       type = types.listOf (types.strMatching "[0-9a-fA-F.:]+(/[0-9]+)?");
       default = [ ];
       example = [ "10.0.0.20" ];
-      description = "Addresses that may read the metrics. Nobody else reaches them, and without one they stay on loopback.";
+      description = "Addresses that may read the metrics. Nobody else reaches them, pods of the machine included, and without one they stay on loopback.";
     };
   };
 
   config = lib.mkIf cfg.enable {
-    assertions = lib.mapAttrsToList (name: service: {
+    assertions = [
+      {
+        assertion = cfg.settings.api.kubeconfig or null == null || secretPath.check cfg.settings.api.kubeconfig;
+        message = "hatrack.agent.settings.api.kubeconfig of ${config.networking.hostName} is no path outside of the Nix store, where everybody could read it: name a file on the machine, as a string.";
+      }
+    ]
+    ++ lib.mapAttrsToList (name: service: {
       assertion = stopsInTime service;
       message = "systemd.services.${name}.serviceConfig.TimeoutStopSec must be a number of seconds of at most ${toString stopTimeout}: the service wears ${toString (hatsOf service)}, and the hat moves on when that time is over.";
     }) wearers;
@@ -174,10 +181,13 @@ in
       extraConfig = polkitRule;
     };
 
-    networking.firewall.extraCommands = lib.concatMapStrings (address: ''
-      ${
-        if isV6 address then "ip6tables" else "iptables"
-      } -A nixos-fw -p tcp -s ${address} --dport ${toString port} -j nixos-fw-accept
-    '') cfg.metricsFor;
+    # Before what NixOS accepts by interface: pods of this machine are among the others. Each goes above the one before.
+    networking.firewall.extraCommands = lib.mkIf (cfg.metricsFor != [ ]) ''
+      ip46tables -I nixos-fw -p tcp ! -i lo --dport ${toString port} -j nixos-fw-log-refuse
+      ${lib.concatMapStrings (address: ''
+        ${
+          if isV6 address then "ip6tables" else "iptables"
+        } -I nixos-fw -p tcp -s ${address} --dport ${toString port} -j nixos-fw-accept
+      '') cfg.metricsFor}'';
   };
 }

@@ -13,7 +13,7 @@ in
   _class = "nixos";
 
   options.hatrack.cilium = {
-    enable = lib.mkEnableOption "Cilium as the network of the cluster; it must be the same on all its machines";
+    enable = lib.mkEnableOption "Cilium as the network of the cluster, on all its machines";
 
     version = mkOption {
       type = types.str;

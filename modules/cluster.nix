@@ -23,6 +23,18 @@ let
   isName =
     name: builtins.match "[a-z0-9]([-a-z0-9]*[a-z0-9])?" name != null && lib.stringLength name <= 51;
 
+  # What pods of the machine speak by; a machine without pods takes any.
+  network =
+    if !cfg.k3s.enable then
+      null
+    else if cfg.cilium.enable then
+      "Cilium with pods in ${cfg.cilium.podCidr}"
+    else
+      "flannel";
+  otherNetworks = lib.filterAttrs (
+    _: peer: network != null && peer.network or null != null && peer.network != network
+  ) peers;
+
   otherFounders = lib.filterAttrs (
     _: peer: peer.founder != null && peer.founder != cfg.cluster.founder
   ) peers;
@@ -103,6 +115,14 @@ in
         '';
       };
 
+      network = mkOption {
+        type = types.nullOr types.str;
+        default = network;
+        readOnly = true;
+        internal = true;
+        description = "The network of this machine's pods, in words.";
+      };
+
       hosts = mkOption {
         type = types.attrsOf (types.attrsOf types.anything);
         default = { };
@@ -117,8 +137,7 @@ in
     (unique "hardwareId")
     {
       assertion =
-        !(cfg.cluster.hosts ? ${cfg.host.name})
-        || cfg.cluster.hosts.${cfg.host.name}.class == cfg.host.class;
+        lib.count (host: host.name or null == cfg.host.name) (lib.attrValues cfg.cluster.hosts) <= 1;
       message = "networking.hostName ${cfg.host.name} is the name of another host of the cluster: give each host its own.";
     }
     {
@@ -132,6 +151,14 @@ in
           lib.mapAttrsToList (name: peer: "${peer.founder} on ${name}") otherFounders
         )
       }: two founders make two clusters, so set it once for all hosts.";
+    }
+    {
+      assertion = otherNetworks == { };
+      message = "the network of ${cfg.host.name} is ${toString network}, but ${
+        lib.concatStringsSep ", " (
+          lib.mapAttrsToList (name: peer: "${peer.network} on ${name}") otherNetworks
+        )
+      }: pods would not reach each other, so set hatrack.cilium once for all hosts.";
     }
   ];
 }

@@ -7,6 +7,23 @@
 let
   disks = config.disko.devices.disk;
   byPosition = lib.filterAttrs (_: disk: !lib.hasPrefix "/dev/disk/by-id/" disk.device) disks;
+  unnamed = lib.filterAttrs (_: disk: lib.hasSuffix "/REPLACE-ME" disk.device) disks;
+  namesOf = device: lib.attrNames (lib.filterAttrs (_: disk: disk.device == device) disks);
+  sharing = lib.unique (
+    lib.filter (names: lib.length names > 1) (map (disk: namesOf disk.device) (lib.attrValues disks))
+  );
+
+  # File systems and swap that no layout made. Names that stay lie in a folder below /dev, such as disk, mapper or zvol.
+  isPosition = device: device != null && builtins.match "/dev/(sd|hd|vd|xvd|nvme|mmcblk)[^/]*" device != null;
+  mounted =
+    lib.mapAttrsToList (place: mount: {
+      option = "fileSystems.\"${place}\".device";
+      inherit (mount) device;
+    }) config.fileSystems
+    ++ map (swap: {
+      option = "swapDevices";
+      inherit (swap) device;
+    }) config.swapDevices;
 in
 {
   _class = "nixos";
@@ -24,6 +41,18 @@ in
         assertion = false;
         message = "disko.devices.disk.${name}.device is ${disk.device}, which may be another disk after the next boot: use its name below /dev/disk/by-id (ls -l /dev/disk/by-id).";
       }) byPosition
+      ++ lib.mapAttrsToList (name: _: {
+        assertion = false;
+        message = "disko.devices.disk.${name}.device of ${config.networking.hostName} is not filled in: put the name of the disk in place of REPLACE-ME (ls -l /dev/disk/by-id on the machine).";
+      }) unnamed
+      ++ map (names: {
+        assertion = false;
+        message = "${disks.${lib.head names}.device} of ${config.networking.hostName} is disko.devices.disk.${lib.concatStringsSep " and disko.devices.disk." names}: one would erase the other, so name another disk.";
+      }) sharing
+      ++ map (mount: {
+        assertion = !isPosition mount.device;
+        message = "${mount.option} of ${config.networking.hostName} is ${toString mount.device}, which may be another disk after the next boot: use a name below /dev/disk.";
+      }) mounted
     );
 
     disko.tests.extraConfig.hatrack.disks.requireIds = false;

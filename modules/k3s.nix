@@ -17,6 +17,7 @@ let
     else
       cluster.hosts.${toString cluster.founder}.address or null;
 
+  isLiteralToken = flag: builtins.match "--(agent-)?token(=.*)?" flag != null;
   secretPath = import ../lib/secret-path.nix { inherit lib; };
 
   serverAddress = if founds then host.address else founderAddress;
@@ -108,6 +109,14 @@ in
       {
         assertion = config.services.k3s.token == "";
         message = "services.k3s.token of ${host.name} is a literal that everybody could read in the Nix store: use hatrack.k3s.tokenFile.";
+      }
+      {
+        assertion = config.services.k3s.agentToken or "" == "";
+        message = "services.k3s.agentToken of ${host.name} is a literal that everybody could read in the Nix store: use hatrack.k3s.tokenFile.";
+      }
+      {
+        assertion = !lib.any isLiteralToken (lib.splitString " " config.services.k3s.extraFlags);
+        message = "the flags of k3s of ${host.name} have a token that everybody could read in the Nix store (--token or --agent-token): use hatrack.k3s.tokenFile.";
       }
       {
         assertion = config.services.k3s.clusterInit -> founds;

@@ -11,6 +11,18 @@ let
   toml = pkgs.formats.toml { };
   checked = import ../lib/checked-config.nix { inherit lib pkgs; };
 
+  secretPath = import ../lib/secret-path.nix { inherit lib; };
+  secretFiles = [
+    {
+      name = "api.kubeconfig";
+      value = cfg.settings.api.kubeconfig or null;
+    }
+    {
+      name = "nats.credentials";
+      value = cfg.settings.nats.credentials or null;
+    }
+  ];
+
   access = pkgs.writeShellApplication {
     name = "hatrack-operator-access";
     runtimeInputs = [
@@ -57,7 +69,11 @@ in
         assertion = config.hatrack.k3s.enable && config.hatrack.k3s.role == "server";
         message = "hatrack.operator.enable is set on ${config.hatrack.host.name}, which runs no control plane: its certificate is made with the credentials of k3s' administrator. Unset it, or make the class control-plane.";
       }
-    ];
+    ]
+    ++ map (setting: {
+      assertion = setting.value == null || secretPath.check setting.value;
+      message = "hatrack.operator.settings.${setting.name} of ${config.hatrack.host.name} is no path outside of the Nix store, where everybody could read it: name a file on the machine, as a string.";
+    }) secretFiles;
 
     hatrack.operator.settings.api.kubeconfig =
       lib.mkDefault "/run/credentials/hatrack-operator.service/kubeconfig";

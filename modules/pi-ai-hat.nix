@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  options,
   ...
 }:
 let
@@ -19,6 +20,10 @@ in
       {
         assertion = host.install == "sd-image";
         message = "hatrack.host.install of ${host.name} is ${host.install}: a Raspberry Pi cannot kexec into an installer. Leave it at sd-image, and write the card that `nix run .#install -- ${host.name}` names.";
+      }
+      {
+        assertion = options ? hardware.raspberry-pi.firmware;
+        message = "${host.name} has no module of its board, whose firmware starts it: add that of nixos-hardware to its modules, such as hatrack.inputs.nixos-hardware.nixosModules.raspberry-pi-5.";
       }
       {
         assertion = config.nixpkgs.hostPlatform.system == "aarch64-linux";

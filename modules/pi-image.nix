@@ -10,7 +10,7 @@
   ...
 }:
 let
-  hasFirmware = options.hardware ? raspberry-pi.firmware;
+  hasFirmware = options ? hardware.raspberry-pi.firmware;
 in
 {
   _class = "nixos";
@@ -19,13 +19,6 @@ in
 
   config = lib.mkMerge [
     {
-      assertions = [
-        {
-          assertion = hasFirmware;
-          message = "${config.networking.hostName} has no module of its board, whose firmware starts it: add that of nixos-hardware to its modules, such as hatrack.inputs.nixos-hardware.nixosModules.raspberry-pi-5.";
-        }
-      ];
-
       image.baseName = lib.mkForce "hatrack-${config.networking.hostName}";
       sdImage = {
         compressImage = lib.mkDefault true;

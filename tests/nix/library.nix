@@ -41,6 +41,7 @@ let
         apply = system: { inherit system; };
       };
       services.k3s = option (open {
+        agentToken = option types.str "";
         clusterInit = option types.bool false;
         enable = option types.bool false;
         extraFlags = option types.str "";
@@ -51,6 +52,7 @@ let
       }) { };
       sops.secrets = named { path = option types.str "/run/secrets/name"; };
       system.build = option (types.lazyAttrsOf types.raw) { };
+      swapDevices = option (types.listOf types.raw) [ ];
       system.stateVersion = option types.str "26.05";
       systemd.services = named {
         partOf = option (types.listOf types.str) [ ];

@@ -124,6 +124,34 @@ let
       hatrack.agent.settings.api.kubeconfig = "/etc/hatrack/kubeconfig";
       __words = "hatrack.agent.settings.api.kubeconfig of subject is set beside hatrack.agent.enrollment.by";
     };
+    "a token of agents as a literal".worker = {
+      services.k3s.agentToken = "secret";
+      __words = "services.k3s.agentToken of subject is a literal";
+    };
+    "a token among the flags".worker = {
+      hatrack.k3s.flags = [ "--token=secret" ];
+      __words = "the flags of k3s of subject have a token";
+    };
+    "a token among the flags, in two words".control-plane = {
+      hatrack.k3s.flags = [ "--agent-token secret" ];
+      __words = "the flags of k3s of subject have a token";
+    };
+    "an access of the repository".worker = {
+      hatrack.agent.settings.api.kubeconfig = ./refusals.nix;
+      __words = "hatrack.agent.settings.api.kubeconfig of subject is no path outside of the Nix store";
+    };
+    "an access of the store, for the operator".control-plane = {
+      hatrack.operator.settings.api.kubeconfig = "${builtins.storeDir}/abc-kubeconfig";
+      __words = "hatrack.operator.settings.api.kubeconfig of subject is no path outside of the Nix store";
+    };
+    "credentials of NATS of the repository".control-plane = {
+      hatrack.operator.settings.nats.credentials = ./refusals.nix;
+      __words = "hatrack.operator.settings.nats.credentials of subject is no path outside of the Nix store";
+    };
+    "one network here and another there".worker = {
+      hatrack.cilium.enable = lib.mkForce true;
+      __words = "the network of subject is Cilium with pods in 10.42.0.0/16, but flannel on founder";
+    };
     "a GPU class without a driver".gpu-worker = {
       __words = "hatrack.gpu.driver of subject is not set";
     };
@@ -150,6 +178,28 @@ let
     "a disk by its place, NVMe".worker = {
       imports = [ (self.lib.disks.data-disks { devices = [ "/dev/nvme0n1" ]; }) ];
       __words = "disko.devices.disk.data-1.device is /dev/nvme0n1";
+    };
+    "a disk that is not filled in".worker = {
+      imports = [ (self.lib.disks.single-disk { device = "/dev/disk/by-id/REPLACE-ME"; }) ];
+      __words = "disko.devices.disk.system.device of subject is not filled in";
+    };
+    "one disk for the system and for volumes".worker = {
+      imports = [
+        (self.lib.disks.single-disk { device = byId; })
+        (self.lib.disks.data-disks { devices = [ byId ]; })
+      ];
+      __words = "/dev/disk/by-id/ata-A of subject is disko.devices.disk.data-1 and disko.devices.disk.system";
+    };
+    "a file system by its place".worker = {
+      fileSystems."/srv" = {
+        device = "/dev/sdb1";
+        fsType = "ext4";
+      };
+      __words = "fileSystems.\"/srv\".device of subject is /dev/sdb1";
+    };
+    "swap by its place".worker = {
+      swapDevices = [ { device = "/dev/nvme0n1p3"; } ];
+      __words = "swapDevices of subject is /dev/nvme0n1p3";
     };
     "a mirror on one disk".worker = {
       imports = [
@@ -178,6 +228,14 @@ let
     "a Pi with systemd-boot".pi-ai-hat = boot // {
       __words = "boot.loader.systemd-boot.enable is set on subject, a Raspberry Pi";
     };
+    "a Pi without its board".pi-ai-hat = {
+      __unset = "board";
+      __words = "subject has no module of its board";
+    };
+    "a Pi of another architecture".pi-ai-hat = {
+      nixpkgs.hostPlatform = lib.mkForce "x86_64-linux";
+      __words = "the system of subject is x86_64-linux: a Raspberry Pi is aarch64-linux";
+    };
     "a Pi over ssh".pi-ai-hat = {
       hatrack.host.install = "nixos-anywhere";
       __words = "a Raspberry Pi cannot kexec";
@@ -192,6 +250,11 @@ let
     };
     "one name twice".worker = {
       networking.hostName = lib.mkForce "founder";
+      __words = "is the name of another host of the cluster";
+    };
+    "one name twice, of one class".control-plane = {
+      networking.hostName = lib.mkForce "founder";
+      hatrack.host.address = null;
       __words = "is the name of another host of the cluster";
     };
     "a name that is no node's".worker = {
@@ -295,13 +358,30 @@ let
         }
       ];
 
-  # A type is asked directly: an evaluation that stops cannot be looked at from inside.
+  # The type, then each option that is to have it: what it refuses, the option refuses.
   secretPath = import ../../lib/secret-path.nix { inherit lib; };
   secrets =
     lib.optional (secretPath.check "/nix/store/abc-token") "a secret in the store is accepted"
     ++ lib.optional (secretPath.check ./refusals.nix) "a secret in the repository is accepted"
     ++ lib.optional (secretPath.check "K10abc::server:def") "a secret as a literal is accepted"
-    ++ lib.optional (!secretPath.check "/run/secrets/token") "a secret on the machine is refused";
+    ++ lib.optional (!secretPath.check "/run/secrets/token") "a secret on the machine is refused"
+    ++ lib.concatLists (
+      lib.mapAttrsToList (
+        name: option:
+        lib.optional (option.type.check "K10abc::server:def") "${name} takes a literal"
+        ++ lib.optional (option.type.check ./refusals.nix) "${name} takes a file of the repository"
+        ++ lib.optional (!option.type.check "/run/secrets/token") "${name} does not take a file of the machine"
+      ) secretOptions
+    );
+  subject = (cluster {
+    class = "worker";
+    module = { };
+  }).subject;
+  secretOptions = {
+    "hatrack.adb.keyFile" = subject.options.hatrack.adb.keyFile;
+    "hatrack.agent.enrollment.tokenFile" = subject.options.hatrack.agent.enrollment.tokenFile;
+    "hatrack.k3s.tokenFile" = subject.options.hatrack.k3s.tokenFile;
+  };
 
   # The same of the option itself, whose value is asked for: what its type refuses cannot be had.
   tokenOf =

@@ -10,8 +10,12 @@ let
   expected = {
     control-1 = [
       "hatrack.base.sshKeys is empty"
+      "disko.devices.disk.system.device of control-1 is not filled in"
     ];
-    gpu-1 = [ "hatrack.base.sshKeys is empty" ];
+    gpu-1 = [
+      "hatrack.base.sshKeys is empty"
+      "disko.devices.disk.system.device of gpu-1 is not filled in"
+    ];
   };
   # Secrets and limits are made by `nix run .#init`; here they stand as they would without it.
   host =
@@ -31,7 +35,8 @@ let
       lib.filter (assertion: !assertion.assertion) (host name).config.assertions
     );
 in
-lib.concatLists (
+lib.optional (!template.devShells.x86_64-linux ? default) "the template has no shell"
+++ lib.concatLists (
   lib.mapAttrsToList (
     name: words:
     lib.optional (
