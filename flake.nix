@@ -80,6 +80,7 @@
 
       devShells = eachPkgs (pkgs: {
         default = pkgs.callPackage ./packages/shell.nix { };
+        cluster = pkgs.callPackage ./packages/cluster-shell.nix { };
       });
 
       checks = eachPkgs (

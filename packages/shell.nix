@@ -1,4 +1,4 @@
-# Everything that `make test` and a cluster owner need.
+# Everything that `make test` needs, and `hatrack` itself.
 {
   age,
   cargo,

@@ -43,6 +43,9 @@
       # `nix run .#init` and `nix run .#install`.
       inherit (hatrack) apps;
 
+      # `nix develop`: hatrack, kubectl, sops and nixos-rebuild.
+      devShells = lib.mapAttrs (_: shells: { default = shells.cluster; }) hatrack.devShells;
+
       # `nix flake check` builds every host; with --no-build it says within seconds whether they fit together.
       checks = lib.genAttrs [ "aarch64-linux" "x86_64-linux" ] (
         system:
