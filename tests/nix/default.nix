@@ -87,6 +87,41 @@ let
     dontFixup = true;
   });
 
+  # Of the crates whose tests start no server.
+  tests = pkgs.hatrack-agent.overrideAttrs (_: {
+    pname = "hatrack-tests";
+    buildPhase = ''
+      runHook preBuild
+      cargo test --offline ${
+        lib.concatMapStringsSep " " (crate: "--package hatrack-${crate}") [
+          "api"
+          "discover"
+          "hats"
+          "service"
+        ]
+      }
+      runHook postBuild
+    '';
+    doCheck = false;
+    installPhase = "touch $out";
+    dontFixup = true;
+  });
+
+  # What is compared at evaluation.
+  faults = lib.concatLists [
+    (import ./refusals.nix inputs.self).wrong
+    (import ./sources.nix inputs.self)
+    (import ./options.nix inputs.self)
+    (import ./template.nix inputs.self)
+  ];
+  evaluated = lib.optionalAttrs (system == "x86_64-linux") {
+    evaluated =
+      if faults == [ ] then
+        pkgs.runCommand "hatrack-evaluated" { } "touch $out"
+      else
+        throw "the flake is not as it should be:\n${lib.concatLines faults}";
+  };
+
   # What is known of the crates that Cargo.lock names: `nix flake update advisory-db` asks for what is known today.
   advisories =
     pkgs.runCommand "hatrack-advisories" { nativeBuildInputs = [ pkgs.cargo-audit ]; }
@@ -110,12 +145,14 @@ removeAttrs (
   // disks
   // encrypted
   // machines
+  // evaluated
   // {
     inherit
       advisories
       clippy
       dependencies
       formatting
+      tests
       ;
     inherit (pkgs)
       hatrack
@@ -124,6 +161,8 @@ removeAttrs (
       hatrack-install
       hatrack-operator
       ;
+    nodes = inputs.self.packages.${system}.nodes;
+    cluster-shell = inputs.self.devShells.${system}.cluster;
     shell = inputs.self.devShells.${system}.default;
   }
 ) (inputs.nixpkgs.beyond or [ ])

@@ -19,6 +19,10 @@ let
       options.services.k3s.manifests = anything;
     }
     {
+      present = has "nixos/modules/services/cluster/rancher";
+      options.services.k3s.agentToken = text;
+    }
+    {
       present = has "nixos/modules/system/activation/pre-switch-check.nix";
       options.system.preSwitchChecks = anything;
     }
@@ -38,6 +42,10 @@ let
   switch = lib.mkOption {
     type = lib.types.bool;
     default = false;
+  };
+  text = lib.mkOption {
+    type = lib.types.str;
+    default = "";
   };
   anything = lib.mkOption {
     type = lib.types.anything;
@@ -63,6 +71,7 @@ let
         );
       }
     );
+    nixos-rebuild-ng = prev.nixos-rebuild-ng or prev.nixos-rebuild;
     ubootRaspberryPiAarch64 = prev.ubootRaspberryPiAarch64 or prev.ubootRaspberryPi4_64bit;
     buildGo125Module = prev.buildGo125Module or prev.buildGoModule;
     fetchFromGitHub = prev.fetchFromGitHub // {
@@ -77,8 +86,9 @@ let
 in
 tree
 // {
-  # Checks that no bridge reaches: the disk tests of disko need the test driver of a later release.
-  beyond = lib.optionals (lib.versionOlder lib.trivial.release "25.11") [
+  # Checks that no bridge reaches, as the disk tests of disko need the test driver of a later release; and what tests/nix/run
+  # evaluates by itself.
+  beyond = [ "evaluated" ] ++ lib.optionals (lib.versionOlder lib.trivial.release "25.11") [
     "disks-control-1"
     "disks-encrypted"
     "disks-gpu-1"

@@ -14,6 +14,16 @@ let
       lib.filter (lib.hasInfix "GROUP=") (lib.splitString "\n" config.services.udev.extraRules)
     );
 
+  # The list of modules is that of the release.
+  installation =
+    config:
+    json (
+      config.hatrack.installation
+      // {
+        initrdModules = lib.elem "ahci" config.hatrack.installation.initrdModules;
+      }
+    );
+
   mounts =
     config:
     json (
@@ -50,7 +60,7 @@ let
           )
         );
       "mounts.json" = mounts;
-      "installation.json" = config: json config.hatrack.installation;
+      "installation.json" = installation;
       "agent.json" = config: json config.hatrack.agent.settings;
       "operator.json" = config: json config.hatrack.operator.settings;
     }
@@ -79,14 +89,14 @@ let
     phones-1 = {
       "agent.json" = config: json config.hatrack.agent.settings;
       "hatrack.rules" = rules;
-      "installation.json" = config: json config.hatrack.installation;
+      "installation.json" = installation;
     }
     // unit "adb.service"
     // unit "hatrack-agent.service";
     pi-1 = {
       "agent.json" = config: json config.hatrack.agent.settings;
       "hatrack.rules" = rules;
-      "installation.json" = config: json config.hatrack.installation;
+      "installation.json" = installation;
       "config.txt" = config: config.hardware.raspberry-pi.configtxt.file.text;
       "firmware.json" =
         config:
@@ -97,6 +107,60 @@ let
           megabytes = config.sdImage.firmwareSize;
         };
     };
+  };
+
+  machine = import ./machine.nix self;
+  machines =
+    lib.mapAttrs' (name: host: lib.nameValuePair "${name}/machine.json" (json (machine host))) self.nixosConfigurations
+    // {
+      "apart/machine.json" = json (machine apart);
+      "apart/hatrack.rules" = rules apart.config;
+      "apart/kernel-of-a-pi.json" = json (machine piOfKubernetes).kernel;
+    };
+  piOfKubernetes = self.lib.mkHost {
+    name = "pi";
+    class = "pi-ai-hat";
+    system = "aarch64-linux";
+    modules = [
+      {
+        hatrack.k3s.enable = true;
+        system.stateVersion = "26.05";
+      }
+    ];
+  };
+  # What no host of the example has.
+  apart = self.lib.mkHost {
+    name = "apart";
+    class = "gpu-worker";
+    system = "x86_64-linux";
+    modules = [
+      {
+        hatrack = {
+          agent.metricsFor = [
+            "10.0.0.20"
+            "fd00::/64"
+          ];
+          coral.pcie = true;
+          gpu.driver = "nvidia-closed";
+          hailo = {
+            generation = "8";
+            driver = _: self.inputs.nixpkgs.legacyPackages.x86_64-linux.hello;
+            firmware = self.inputs.nixpkgs.legacyPackages.x86_64-linux.hello;
+          };
+          host.address = "10.0.0.9";
+          usb = {
+            enable = true;
+            switchedHubs = [ "2109:2817" ];
+          };
+          zfs = {
+            enable = true;
+            arcMax = 4294967296;
+          };
+        };
+        networking.hostId = "7d1f93c4";
+        system.stateVersion = "26.05";
+      }
+    ];
   };
 
   texts = lib.concatMapAttrs (
@@ -170,4 +234,4 @@ let
     self.lib.clusterNodes self.nixosConfigurations
   );
 in
-texts // layouts // society // nodes
+texts // machines // layouts // society // nodes

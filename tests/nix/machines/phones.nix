@@ -58,6 +58,8 @@
     phones.succeed("base64 --decode <<<" + token + " >/var/lib/hatrack-enrollment/token.toml")
     phones.succeed("${self.inputs.nixpkgs.legacyPackages.x86_64-linux.android-tools}/bin/adb keygen /var/lib/adb-key")
     phones.succeed("systemctl restart adb.service hatrack-agent.service")
+    phones.wait_for_unit("adb.service")
+    phones.wait_for_open_port(5037)
     founder.wait_until_succeeds("k3s kubectl get clusternode phones", timeout=600)
     assert devices() == "", "a phone before any is there"
 
