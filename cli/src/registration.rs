@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use hatrack_api::cluster_node::{
-    Class, ClusterNode, ClusterNodeSpec, ClusterNodeStatus, Device, DeviceClass, Expects, InvalidName, Profile,
-    Summary, attribute, check_name,
+    Attribute, Class, ClusterNode, ClusterNodeSpec, ClusterNodeStatus, Device, DeviceClass, Expects, InvalidName,
+    Profile, Summary, attribute, check_name,
 };
 use hatrack_api::{CLASS_LABEL, ClusterNodeStatus as Status};
 use hatrack_discover::condition;
@@ -97,10 +97,11 @@ pub fn fitting_class(inventory: &Inventory) -> Class {
     }
 }
 
-/// A GPU on the bus of the processor itself: cards are behind a bridge.
+/// A GPU in the processor, where its maker lets discovery tell; one without a place on PCI is in a system on a chip. The bus alone says
+/// nothing: an APU of AMD is on a bus like a card, and a card that a virtual machine was given on the first one.
 fn is_integrated(gpu: &Device) -> bool {
-    let address = gpu.attributes.get(attribute::PCI_BUS_ID).map(ToString::to_string);
-    address.is_none_or(|address| address.starts_with("0000:00:"))
+    gpu.attributes.get("integrated") == Some(&Attribute::Bool(true))
+        || !gpu.attributes.contains_key(attribute::PCI_BUS_ID)
 }
 
 /// The node of a machine, as it is to be written over `existing`.
@@ -155,6 +156,33 @@ impl Registration {
             summary: Some(Summary { hats, ..self.inventory.summary() }),
             conditions: Some(conditions),
             observed_generation: generation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_gpu_in_the_processor_makes_no_gpu_worker_and_a_card_does_wherever_it_sits() {
+        let gpu = |attributes: Value| -> Device {
+            let health = json!({"state": "Ready", "reason": "DriverBound"});
+            serde_json::from_value(json!({"name": "gpu", "class": "gpu", "attributes": attributes, "health": health}))
+                .unwrap()
+        };
+        let at = |address: &str| json!({"resource.kubernetes.io/pciBusID": {"string": address}});
+        let of_amd = |integrated: bool| {
+            let mut attributes = at("0000:0c:00.0");
+            attributes["integrated"] = json!({"bool": integrated});
+            attributes
+        };
+        for (attributes, integrated) in
+            [(of_amd(true), true), (of_amd(false), false), (at("0000:00:06.0"), false), (json!({}), true)]
+        {
+            assert_eq!(is_integrated(&gpu(attributes.clone())), integrated, "{attributes}");
         }
     }
 }

@@ -79,6 +79,9 @@ pub struct Gpu {
     /// MIG instances.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<Instance>,
+    /// Whether the driver says that nothing has to be done to the GPU. Older drivers do not say what has to be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_nothing: bool,
     /// What is wrong with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,

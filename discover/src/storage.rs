@@ -71,6 +71,10 @@ fn kind(name: &str, place: &str) -> Option<Kind> {
     if place.contains("/virtual/") && !place.contains("/nvme-subsystem/") {
         return None;
     }
+    // A volume on the network is no disk of the machine: iSCSI's are below a session, `platform/host2/session1/target2:0:0/…`.
+    if place.contains("/session") {
+        return None;
+    }
     if starts("nvme") {
         // `nvme0c1n1` is one path to `nvme0n1`.
         return (!name["nvme".len()..].contains('c')).then_some(Kind::Nvme);
@@ -115,6 +119,7 @@ mod tests {
             ("nvme0n1", "../devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", Some(Kind::Nvme)),
             ("nvme0c0n1", pci, None),
             ("sda", pci, Some(Kind::Scsi)),
+            ("sdb", "../devices/platform/host2/session1/target2:0:0/2:0:0:1/block/sdb", None),
             ("vda", pci, Some(Kind::Virtual)),
             ("xvda", "../devices/vbd-768/block/xvda", Some(Kind::Virtual)),
             ("mmcblk0", pci, Some(Kind::Mmc)),

@@ -183,6 +183,7 @@ async fn all_facts_of_eight_gpus_arrive() {
         persistence: Some(true),
         mig: Some(false),
         instances: vec![],
+        needs_nothing: true,
         troubles: vec![],
     };
     assert_eq!(report.gpus[2], expected);

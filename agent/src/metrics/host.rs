@@ -2,7 +2,7 @@
 //! cards, and what each USB controller carries. They change all the time, so they are no part of the ClusterNode.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 use hatrack_discover::gauges::{Gauges, Sample};
 use hatrack_discover::pci::{self, LinkNow};
@@ -63,9 +63,16 @@ impl Host {
     }
 
     /// Measures: some milliseconds of reading files. A machine on paper has no load, and its USB is on paper as well.
+    ///
+    /// While a measurement hangs, on a file system or a sensor that does not answer, the others show what was measured before: each of
+    /// them would take a thread for good.
     pub fn measure(&self, root: &Root) {
+        let mut measuring = match self.measuring.try_lock() {
+            Ok(measuring) => measuring,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         if root.is_machine() {
-            let mut measuring = self.measuring.lock().unwrap_or_else(PoisonError::into_inner);
             if measuring.is_none() {
                 *measuring = Gauges::new().inspect_err(|error| tracing::debug!(%error, "no gauges")).ok();
             }

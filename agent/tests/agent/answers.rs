@@ -73,7 +73,10 @@ fn reasons(node: &ClusterNode) -> Vec<String> {
 #[tokio::test]
 async fn what_nvml_told_outlives_a_restart_and_a_hang() {
     let bench = Bench::new("server-8gpu").await;
-    let nvml = FakeNvml::new(&one_gpu());
+    // A driver that does not say what would mend the GPU.
+    let mut silent = one_gpu();
+    silent["gpus"][0]["recoveryAction"] = json!(null);
+    let nvml = FakeNvml::new(&silent);
     let mut setup = bench.direct();
     nvml.serve(&mut setup);
     let agent = setup.start();
@@ -101,6 +104,25 @@ async fn what_nvml_told_outlives_a_restart_and_a_hang() {
     let agent = setup.start();
     agent.not_ready("waiting for NVML to answer").await;
     assert_eq!(bench.node().await.resource_version(), before.resource_version());
+}
+
+#[tokio::test]
+async fn an_xid_error_is_history_when_the_agent_starts_after_the_reset_that_it_asked_for() {
+    let bench = Bench::new("server-8gpu").await;
+    let nvml = FakeNvml::new(&one_gpu());
+    let mut setup = bench.direct();
+    nvml.serve(&mut setup);
+    let agent = setup.start();
+    let told = |node: &ClusterNode| json!(node.status).to_string().contains("cudaVersion");
+    bench.node_until("what NVML tells", told).await;
+    nvml.xid(0, 48);
+    let is_ill = |node: &ClusterNode| reasons(node).contains(&"Xid48".to_owned());
+    bench.node_until("the XID error", is_ill).await;
+    agent.ready().await;
+    assert!(agent.stop().await.success());
+    fs::remove_file(nvml.path("events")).unwrap();
+    let _agent = setup.start();
+    bench.node_until("a GPU that is well", |node| !is_ill(node)).await;
 }
 
 #[tokio::test]

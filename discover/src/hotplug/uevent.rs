@@ -124,9 +124,13 @@ impl<'a> Uevent<'a> {
     }
 
     /// Whether an inventory can be different after it. Devices without hardware (the interfaces of containers, loop
-    /// devices) come and go by the hundred and are in no inventory.
+    /// devices) come and go by the hundred and are in no inventory; arrays of disks and namespaces of NVMe with several paths are.
     pub fn can_matter(&self) -> bool {
-        let virtual_only = matches!(self.subsystem, "net" | "block") && self.path.starts_with("/devices/virtual/");
+        let is_of_disks = ["block/md", "nvme-subsystem/"]
+            .into_iter()
+            .any(|kind| self.path.strip_prefix("/devices/virtual/").is_some_and(|place| place.starts_with(kind)));
+        let virtual_only =
+            matches!(self.subsystem, "net" | "block") && self.path.starts_with("/devices/virtual/") && !is_of_disks;
         SUBSYSTEMS.binary_search(&self.subsystem).is_ok() && !virtual_only
     }
 }
@@ -179,6 +183,8 @@ mod tests {
             ("net", "/devices/pci0000:00/0000:00:1f.6/net/eno1", true),
             ("net", "/devices/virtual/net/veth0a1b2c3", false),
             ("block", "/devices/virtual/block/loop7", false),
+            ("block", "/devices/virtual/block/md127", true),
+            ("block", "/devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1", true),
             ("usb", "/devices/virtual/usb/1-1", true),
             ("hailo_chardev", "/devices/virtual/hailo_chardev/hailo0", true),
             ("queues", "/devices/virtual/net/eno1/queues/rx-0", false),

@@ -74,10 +74,11 @@ pub async fn ask(program: &Path, deadline: Duration) -> View {
 }
 
 /// Asks NVML again and again, and sends each answer that differs from the one before. Runs until it is dropped, which
-/// kills the child. XID errors that `views` already holds, from an earlier run since the machine booted, stay in it.
+/// kills the child. XID errors that `views` already holds, from an earlier run since the machine booted, stay in it
+/// unless the driver says that the GPU needs nothing.
 pub async fn watch(program: &Path, timing: Timing, views: watch::Sender<View>) {
     let remembered = if let View::Report(report) = &*views.borrow() { report.clone() } else { Report::default() };
-    Watcher { timing, kill: Signal::SIGKILL, remembered, views }.run(program).await;
+    Watcher { timing, kill: Signal::SIGKILL, remembered, has_just_started: true, views }.run(program).await;
 }
 
 struct Watcher {
@@ -85,6 +86,8 @@ struct Watcher {
     /// What ends a child.
     kill: Signal,
     remembered: Report,
+    /// No report has come yet: what is remembered is of an earlier run of this program.
+    has_just_started: bool,
     views: watch::Sender<View>,
 }
 
@@ -116,7 +119,11 @@ impl Watcher {
 
     fn publish(&mut self, mut view: View) {
         if let View::Report(report) = &mut view {
-            report.remember(&self.remembered);
+            if std::mem::take(&mut self.has_just_started) {
+                report.remember_over_a_start(&self.remembered);
+            } else {
+                report.remember(&self.remembered);
+            }
             self.remembered.clone_from(report);
         }
         self.views.send_if_modified(|last| {
@@ -286,7 +293,13 @@ mod tests {
         let (sender, mut views) = watch::channel(View::Pending);
         let timing = Timing { deadline: Duration::from_millis(200), interval: Duration::from_millis(5) };
         // SIGTERM, which the stand-in ignores, is to it what SIGKILL is to a process that sleeps in the driver.
-        let watcher = Watcher { timing, kill: Signal::SIGTERM, remembered: Report::default(), views: sender };
+        let watcher = Watcher {
+            timing,
+            kill: Signal::SIGTERM,
+            remembered: Report::default(),
+            has_just_started: true,
+            views: sender,
+        };
         let watching = tokio::spawn(async move { watcher.run(&program).await });
         views.wait_for(|view| *view == silence()).await.unwrap();
         // Nothing is waited for here: this is time in which a second child would be started and make its mark.

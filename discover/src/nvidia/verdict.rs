@@ -27,9 +27,20 @@ impl Report {
 
     /// Adds the XID errors that an earlier report of the same run knew: the GPU is not well because the probe started anew.
     pub fn remember(&mut self, earlier: &Self) {
+        self.remember_those(earlier, |_, _| true);
+    }
+
+    /// Adds the XID errors that an earlier run of the agent knew, as far as they are not history: the agent has to be stopped for a reset
+    /// of the GPU, after which the driver says that the GPU needs nothing.
+    pub fn remember_over_a_start(&mut self, earlier: &Self) {
+        self.remember_those(earlier, |gpu, effect| !gpu.needs_nothing || effect == Effect::Reboot);
+    }
+
+    fn remember_those(&mut self, earlier: &Self, stands: impl Fn(&Gpu, Effect) -> bool) {
         for gpu in &mut self.gpus {
             let Some(before) = gpu.address.as_deref().and_then(|address| earlier.gpu_at(address)) else { continue };
             let forgotten = before.troubles.iter().filter(|trouble| matches!(trouble, Trouble::Xid(_)));
+            let forgotten = forgotten.filter(|trouble| trouble.effect().is_none_or(|effect| stands(gpu, effect)));
             let forgotten: Vec<_> = forgotten.filter(|trouble| !gpu.troubles.contains(trouble)).cloned().collect();
             gpu.troubles.extend(forgotten);
         }
@@ -51,6 +62,11 @@ impl Gpu {
 }
 
 impl Trouble {
+    /// What an XID error leaves of the GPU.
+    fn effect(&self) -> Option<Effect> {
+        if let Self::Xid(number) = self { Some(xid::look_up(*number).effect) } else { None }
+    }
+
     /// What it means for the GPU; `None` when it means nothing.
     fn verdict(&self) -> Option<Health> {
         let unusable = |reason, what: &str, cure| Some(Health::unusable(reason, format!("{what}: {cure}")));
@@ -79,9 +95,9 @@ impl Trouble {
     }
 }
 
-/// The state lasts until the GPU is reset or the machine reboots. The agent has to be stopped for a reset, as it holds
-/// the driver open, and knows nothing of earlier errors when it starts: what the driver itself still says of them
-/// (lost, counters, pending remaps, the recovery action) is then what counts.
+/// The state lasts until the GPU is reset or the machine reboots. The agent has to be stopped for a reset, as it holds the driver open; what
+/// it knew before stands when it starts again, unless the driver says that the GPU needs nothing. A driver that does not tell that (before
+/// the recovery action of NVML) leaves only the reboot.
 fn xid_verdict(number: u64) -> Option<Health> {
     let xid = xid::look_up(number);
     let reason = format!("Xid{number}");

@@ -11,6 +11,7 @@ use nvml_wrapper::sys_exports::field_id;
 use crate::nvidia::{Gpu, Instance, Trouble};
 
 /// Values of `nvmlDeviceGpuRecoveryAction_t` (nvml.h).
+const RECOVERY_NONE: u64 = 0;
 const RECOVERY_RESET: u64 = 1;
 const RECOVERY_REBOOT: u64 = 2;
 const RECOVERY_DRAIN_AND_RESET: u64 = 4;
@@ -18,12 +19,13 @@ const RECOVERY_DRAIN_AND_RESET: u64 = 4;
 /// The calls to one GPU, and what went wrong with them.
 pub(super) struct Reading<'a> {
     device: &'a Device<'a>,
+    needs_nothing: bool,
     troubles: Vec<Trouble>,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(device: &'a Device<'a>) -> Self {
-        Self { device, troubles: Vec::new() }
+        Self { device, needs_nothing: false, troubles: Vec::new() }
     }
 
     /// Everything about the GPU.
@@ -45,10 +47,12 @@ impl<'a> Reading<'a> {
             persistence: self.told("persistence", device.is_in_persistent_mode()),
             mig,
             instances: if mig == Some(true) { self.instances() } else { Vec::new() },
+            needs_nothing: false,
             troubles: Vec::new(),
         };
         self.memory_errors();
         self.fields();
+        gpu.needs_nothing = self.needs_nothing;
         gpu.troubles = self.troubles;
         gpu
     }
@@ -94,6 +98,7 @@ impl<'a> Reading<'a> {
             match (sample.field.0, value) {
                 (field_id::NVML_FI_DEV_REMAPPED_PENDING, 1..) => self.add(Trouble::RemapPending),
                 (field_id::NVML_FI_DEV_REMAPPED_FAILURE, 1..) => self.add(Trouble::RemapFailed),
+                (field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, RECOVERY_NONE) => self.needs_nothing = true,
                 (field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, RECOVERY_REBOOT) => self.add(Trouble::RebootRequired),
                 (field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, RECOVERY_RESET | RECOVERY_DRAIN_AND_RESET) => {
                     self.add(Trouble::ResetRequired);
