@@ -1,48 +1,42 @@
 //! The programs of this workspace, as `cargo test --workspace` has just built them.
 
+use std::collections::BTreeSet;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
-/// The program of a package, such as `hatrack-agent`; it is built when it is not there or older than a source of its.
+/// One of the three programs, such as `hatrack-agent`; cargo builds it, if a source of its has changed.
 ///
 /// # Errors
 /// When it cannot be built; the compiler's words are in the message.
-pub fn program(package: &str) -> Result<PathBuf> {
+pub fn program(name: &str) -> Result<PathBuf> {
+    static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let test = env::current_exe().map_err(Error::file("find", Path::new("/proc/self/exe")))?;
-    // A test lies beside the others in `deps`, a program one folder above.
-    let program = test.ancestors().nth(2).unwrap_or(&test).join(package);
-    if !is_fresh(&program) {
-        build(package)?;
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !built.contains(name) {
+        build(name)?;
+        built.insert(name.to_owned());
     }
-    Ok(program)
+    // A test lies beside the others in `deps`, a program one folder above.
+    Ok(test.ancestors().nth(2).unwrap_or(&test).join(name))
 }
 
-/// Cargo names the sources beside the program: `target: source source`, spaces escaped.
-fn is_fresh(program: &Path) -> bool {
-    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified());
-    let (Ok(built), Ok(list)) = (modified(program), fs::read_to_string(program.with_extension("d"))) else {
-        return false;
-    };
-    let Some((_, sources)) = list.split_once(": ") else { return false };
-    let sources = sources.replace("\\ ", "\0");
-    sources
-        .split_whitespace()
-        .all(|source| modified(Path::new(&source.replace('\0', " "))).is_ok_and(|changed| changed <= built))
-}
-
-fn build(package: &str) -> Result<()> {
+/// Builds what the program's own test starts, so that nothing is left to do after `cargo test --workspace`: `cargo build` would compile
+/// half of the dependencies again, with the features that one package alone asks for.
+fn build(name: &str) -> Result<()> {
+    let test = if name == "hatrack" { "golden" } else { name.trim_start_matches("hatrack-") };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What cargo says about this test's package would make it build some packages for C anew, twice.
-    for (name, _) in env::vars_os() {
-        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            cargo.env_remove(name);
+    for (variable, _) in env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| variable.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(variable);
         }
     }
     let output = cargo
-        .args(["build", "--quiet", "--package", package])
+        .args(["test", "--quiet", "--workspace", "--no-run", "--test", test])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .output()
         .map_err(|source| Error::Start { program: "cargo".to_owned(), source })?;
@@ -51,7 +45,7 @@ fn build(package: &str) -> Result<()> {
     }
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(Error::Failed {
-        program: format!("cargo build --package {package}"),
+        program: format!("cargo test --no-run --test {test}"),
         status: output.status.to_string(),
         output: words,
     })
