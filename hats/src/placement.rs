@@ -5,7 +5,7 @@
 //! fewest free devices left of the classes that are asked for (all classes, if none is), the fewest bindings on the node, the first name. Nothing is
 //! ever taken from somebody to make room. Equal worlds give equal placements.
 //!
-//! Nodes that are alike stand on one shelf ([`shelves`]) and are judged together; only a hat whose expressions name
+//! Nodes that are alike stand on one shelf (`shelves`) and are judged together; only a hat whose expressions name
 //! an individual node or device is tried on every node.
 //!
 //! An expression that fails on any node that could otherwise take the hat holds the request, even where another node would do: it means
