@@ -72,16 +72,24 @@ impl Publisher {
         let mut trouble = Trouble::default();
         let mut seen = self.own.subscribe();
         let mut sent = None;
+        let mut was_overtaken = false;
         loop {
             self.observations.mark_unchanged();
             seen.mark_unchanged();
             self.wearing.mark_unchanged();
             match self.turn(&mut sent).await {
                 Ok(Some(())) => {
+                    was_overtaken = false;
                     backoff.reset();
                     trouble.log_end("this machine can be registered again");
                 }
                 Ok(None) => self.changed(&mut seen).await,
+                // The operator writes into the same object: that it was first once is no trouble.
+                Err(failure @ Failure::Outdated { .. }) if !was_overtaken => {
+                    was_overtaken = true;
+                    tracing::debug!(error = chain(&failure), "the object has a newer version");
+                    self.read_anew().await;
+                }
                 Err(failure) => {
                     trouble.log("this machine's state cannot be written to its ClusterNode", &failure, failure.hint());
                     self.publications.send_replace(Publication::Failed(chain(&failure)));

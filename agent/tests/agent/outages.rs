@@ -11,6 +11,8 @@ use crate::soon;
 
 const MACHINE: &str = "server-8gpu";
 
+const CANNOT_WRITE: &str = "this machine's state cannot be written to its ClusterNode";
+
 fn writes() -> Matcher {
     Matcher::new(Method::PATCH, "/clusternodes/")
 }
@@ -139,4 +141,18 @@ async fn a_status_that_is_refused_for_its_version_is_written_anew() {
     agent.ready().await;
     let failed = agent.metric("hatrack_agent_api_requests_total{verb=\"apply\",outcome=\"outdated\"}").await;
     assert!((failed - 2.0).abs() < f64::EPSILON, "{failed}");
+    assert_eq!(agent.count(CANNOT_WRITE), 1);
+}
+
+#[tokio::test]
+async fn that_somebody_else_wrote_first_is_no_trouble() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let outdated = Response::failure(StatusCode::CONFLICT, "Conflict", "the object has been modified");
+    proxy.answer(status_writes(), outdated, 1);
+    let agent = bench.through(&proxy).start();
+    agent.ready().await;
+    let failed = agent.metric("hatrack_agent_api_requests_total{verb=\"apply\",outcome=\"outdated\"}").await;
+    assert!((failed - 1.0).abs() < f64::EPSILON, "{failed}");
+    assert_eq!(agent.count(CANNOT_WRITE), 0);
 }
