@@ -42,6 +42,9 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// A machine of which nothing can be seen.
+    #[error("`root` is `{}`, which has neither `sys` nor `proc`", .0.display())]
+    Root(PathBuf),
     /// The name cannot be a ClusterNode's.
     #[error("this machine cannot be registered under its name")]
     Name(#[source] InvalidName),
@@ -80,6 +83,7 @@ impl ConfigError {
                 "name another file (`run --config FILE`, `check FILE`), or create this one: it needs at least `class = \"worker\"`"
             }
             Self::Syntax { .. } => "correct that line, then run `hatrack-agent check FILE`",
+            Self::Root(_) => "leave `root` out, or name a folder with `sys/`, `proc/` and `etc/` of a machine in it",
             Self::Name(_) => "set `name` in the file, --name or HATRACK_NAME",
             Self::NoClass => {
                 "set `class` in the file, --class or HATRACK_CLASS to one of control-plane, gpu-worker, phone-orchestrator, pi-ai-hat, worker"
@@ -407,6 +411,9 @@ impl Config {
 
     /// Checks what the types cannot, and fills in what follows from the machine and from other values.
     pub fn complete(mut self) -> Result<Self, ConfigError> {
+        if !["sys", "proc"].iter().any(|folder| self.root.join(folder).is_dir()) {
+            return Err(ConfigError::Root(self.root));
+        }
         if self.name.is_empty() {
             self.name = host_label(&Root::at(&self.root));
         }
@@ -515,6 +522,8 @@ mod tests {
     #[test]
     fn what_types_cannot_check_is_checked() {
         assert!(matches!(complete("name = \"a\""), Err(ConfigError::NoClass)));
+        let root = complete("name = \"a\"\nclass = \"worker\"\nroot = \"/no/such/machine\"");
+        assert!(matches!(root, Err(ConfigError::Root(_))));
         assert!(matches!(complete("name = \"A\"\nclass = \"worker\""), Err(ConfigError::Name(_))));
         let base = "name = \"a\"\nclass = \"worker\"\n";
         for api in ["[api]\nserver = \"https://a\"", "[api]\nkubeconfig = \"k\"\nserver = \"https://a\""] {

@@ -136,7 +136,9 @@ impl EnrollError {
                 Some("take the token file of this machine, or correct `name` and `class` in the configuration")
             }
             Self::Kubeconfig { .. } => Some("is the kubelet running? It is asked again until it is there"),
-            Self::Nameless => None,
+            Self::Nameless => Some(
+                "give a virtual machine a UUID (QEMU: `-uuid`), or a machine a network card with a permanent address",
+            ),
             Self::Authority(error) => error.hint(),
             Self::Api(Failure::Unauthorized { .. }) => Some(
                 "the token has ended or was revoked: make a new one with `hatrack token create NAME --class CLASS`",

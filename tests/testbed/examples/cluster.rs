@@ -5,6 +5,8 @@
 //! `operator.kubeconfig` into FOLDER (default: the current one). With them the section "Run the
 //! agent in a cluster" of the README works as it stands.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a program for a terminal")]
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
