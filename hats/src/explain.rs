@@ -14,6 +14,8 @@ pub enum Misfit {
     Revoked,
     /// `spec.unschedulable`.
     Cordoned,
+    /// The API server refuses what is to be written of it.
+    SetAside,
     /// It does not renew its Lease.
     NotReady,
     /// It has not yet reported the stop of a hat that it is to wear no more.
@@ -99,11 +101,12 @@ impl Misfit {
     /// What is wrong with so many nodes.
     fn of(&self, nodes: usize) -> String {
         let one = nodes == 1;
-        let (is, has, does) = if one { ("is", "has", "does") } else { ("are", "have", "do") };
+        let (is, has, does, it) = if one { ("is", "has", "does", "it") } else { ("are", "have", "do", "them") };
         match self {
             Self::Revoked => format!("{nodes} {is} revoked"),
             Self::Cordoned => format!("{nodes} {is} cordoned"),
             Self::Full => format!("{nodes} {is} full of hats"),
+            Self::SetAside => format!("{nodes} {is} set aside (the API server refuses what is to be written of {it})"),
             Self::NotReady => format!("{nodes} {is} not ready"),
             Self::Stopping => format!("{nodes} {is} still stopping a hat"),
             Self::Expression(expression) => format!("{nodes} {does} not meet `{expression}`"),
@@ -169,6 +172,87 @@ fn sum(misfits: &[Misfit]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of one node, of two, and of one without a number.
+    fn words(misfit: &Misfit) -> [&'static str; 3] {
+        match misfit {
+            Misfit::Revoked => ["1 is revoked", "2 are revoked", "is revoked"],
+            Misfit::Cordoned => ["1 is cordoned", "2 are cordoned", "is cordoned"],
+            Misfit::SetAside => [
+                "1 is set aside (the API server refuses what is to be written of it)",
+                "2 are set aside (the API server refuses what is to be written of them)",
+                "is set aside (the API server refuses what is to be written of it)",
+            ],
+            Misfit::NotReady => ["1 is not ready", "2 are not ready", "is not ready"],
+            Misfit::Stopping => ["1 is still stopping a hat", "2 are still stopping a hat", "is still stopping a hat"],
+            Misfit::Full => ["1 is full of hats", "2 are full of hats", "is full of hats"],
+            Misfit::Expression(_) => ["1 does not meet `true`", "2 do not meet `true`", "does not meet `true`"],
+            Misfit::NoDevice(_) => ["1 has no gpu", "2 have no gpu", "has no gpu"],
+            Misfit::Unusable { .. } => {
+                ["1 has no usable gpu (Vfio)", "2 have no usable gpu (Vfio)", "has no usable gpu (Vfio)"]
+            }
+            Misfit::LeftToKubernetes(_) => [
+                "1 has every gpu left to the device plugin",
+                "2 have every gpu left to the device plugin",
+                "has every gpu left to the device plugin",
+            ],
+            Misfit::InUse(_) => ["1 has every gpu in use", "2 have every gpu in use", "has every gpu in use"],
+            Misfit::TooFew { in_use: true, .. } => {
+                ["1 has 1 free gpu (needs 3)", "2 have 1 free gpu (needs 3)", "has 1 free gpu (needs 3)"]
+            }
+            Misfit::TooFew { in_use: false, .. } => {
+                ["1 has 2 gpus (needs 3)", "2 have 2 gpus (needs 3)", "has 2 gpus (needs 3)"]
+            }
+            Misfit::TooSmall { .. } => [
+                "1 gpu has 8Gi of memory (needs 9Gi)",
+                "2 gpus have 8Gi of memory (needs 9Gi)",
+                "the largest free gpu has 8Gi of memory (needs 9Gi)",
+            ],
+            Misfit::Selector { .. } => [
+                "1 has no free gpu that meets `true`",
+                "2 have no free gpu that meets `true`",
+                "has no free gpu that meets `true`",
+            ],
+            Misfit::Contended(_) => [
+                "1 has too few gpus for all requests together",
+                "2 have too few gpus for all requests together",
+                "has too few gpus for all requests together",
+            ],
+            Misfit::Fails { .. } => [
+                "1 cannot tell: the expression `true` fails: no such key",
+                "2 cannot tell: the expression `true` fails: no such key",
+                "cannot tell: the expression `true` fails: no such key",
+            ],
+        }
+    }
+
+    #[test]
+    fn every_kind_of_misfit_has_its_words() {
+        let (class, word) = (DeviceClass::Gpu, str::to_owned);
+        let too_few = |has, in_use| Misfit::TooFew { class, has, needs: 3, in_use };
+        let kinds = [
+            Misfit::Revoked,
+            Misfit::Cordoned,
+            Misfit::SetAside,
+            Misfit::NotReady,
+            Misfit::Stopping,
+            Misfit::Full,
+            Misfit::Expression(word("true")),
+            Misfit::NoDevice(class),
+            Misfit::Unusable { class, reason: word("Vfio") },
+            Misfit::LeftToKubernetes(class),
+            Misfit::InUse(class),
+            too_few(1, true),
+            too_few(2, false),
+            Misfit::TooSmall { class, capacity: word("memory"), has: word("8Gi"), needs: word("9Gi") },
+            Misfit::Selector { class, selector: word("true") },
+            Misfit::Contended(class),
+            Misfit::Fails { expression: word("true"), error: ExpressionError::Evaluation(word("no such key")) },
+        ];
+        for misfit in &kinds {
+            assert_eq!([misfit.of(1), misfit.of(2), misfit.to_string()], words(misfit));
+        }
+    }
 
     #[test]
     fn reasons_are_summed_with_the_most_frequent_first() {

@@ -1,7 +1,7 @@
 //! Placement: which node and which devices carry a wearer.
 //!
-//! Filter: registered, Ready, not cordoned, not banned, nothing left to stop, room in its list of hats, every node expression true, enough free devices
-//! of which every selector is true. Then prefer, in this order: the smallest devices that do (a small hat does not take the big GPU), the
+//! Filter: registered, Ready, not cordoned, not banned, not set aside, nothing left to stop, room in its list of hats, every node expression true, enough
+//! free devices of which every selector is true. Then prefer, in this order: the smallest devices that do (a small hat does not take the big GPU), the
 //! fewest free devices left of the classes that are asked for (all classes, if none is), the fewest bindings on the node, the first name. Nothing is
 //! ever taken from somebody to make room. Equal worlds give equal placements.
 //!
@@ -169,6 +169,8 @@ fn obstacle(node: &NodeView, binding: &str, steady: Duration) -> Option<Misfit> 
         Some(Misfit::Revoked)
     } else if spec.unschedulable == Some(true) {
         Some(Misfit::Cordoned)
+    } else if node.is_set_aside() {
+        Some(Misfit::SetAside)
     } else if !node.is_ready(steady) {
         Some(Misfit::NotReady)
     } else if node.wears_unassigned() || node.remembers(binding) {
@@ -183,7 +185,8 @@ fn obstacle(node: &NodeView, binding: &str, steady: Duration) -> Option<Misfit> 
 /// Whether a node takes no hat at any time, as it is.
 fn is_closed(node: &NodeView) -> bool {
     let spec = &node.node.spec;
-    spec.revoked == Some(true) || spec.unschedulable == Some(true) || node.wears_unassigned() || is_full(node)
+    let is_barred = spec.revoked == Some(true) || spec.unschedulable == Some(true) || node.is_set_aside();
+    is_barred || node.wears_unassigned() || is_full(node)
 }
 
 fn is_full(node: &NodeView) -> bool {

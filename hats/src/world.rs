@@ -187,9 +187,26 @@ impl World {
         self.open_binding(uid);
     }
 
-    /// Every binding is decided upon again, whatever was concluded before.
+    /// The API server refuses what is to be written of a node or of its Lease: it takes nothing new and is not fenced, and what it wears stays,
+    /// until it changes or is taken up again. Whether it could be told otherwise is not known.
+    pub fn set_aside_node(&mut self, name: &str) {
+        self.open_node(name);
+        self.change_node(name, |view| view.set_aside(true));
+    }
+
+    /// A node that was set aside is decided upon again.
+    pub fn take_up_node(&mut self, name: &str) {
+        self.open_node(name);
+        self.change_node(name, |view| view.set_aside(false));
+    }
+
+    /// Everything that was set aside is decided upon again, whatever was concluded before.
     pub fn take_up_all(&mut self) {
         self.set_aside.clear();
+        let aside = self.nodes.iter().filter(|(_, node)| node.is_set_aside()).map(|(name, _)| name.clone());
+        for name in aside.collect::<Vec<_>>() {
+            self.take_up_node(&name);
+        }
         self.agenda.open_everything();
     }
 
@@ -294,12 +311,13 @@ impl World {
     pub fn observe_lease(&mut self, lease: &Lease, steady: Duration) -> bool {
         let name = name_of(&lease.metadata);
         let known = self.nodes.get(&name).cloned();
-        let view = match &known {
+        let mut view = match &known {
             Some(known) => known.with_lease(lease, steady),
             None => NodeView::awaited(&name, &self.judge, steady).lasting(self.periods.lease).with_lease(lease, steady),
         };
         let news = known.is_none_or(|known| known.standing(steady) != view.standing(steady));
         if news {
+            view.set_aside(false);
             self.open_node(&name);
         }
         self.put_node(name, view);

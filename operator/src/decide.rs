@@ -7,8 +7,9 @@
 //! read anew where the answer says that the world is another one, and the decision is asked again, after a while if need be.
 //!
 //! **What the API server refuses for good** (a namespace that is not there, a webhook of others) must not stand in the way of everything that
-//! comes after it in the plan. A binding that cannot be written is set aside for a while and stays as it is. Authority that cannot be
-//! given, and what nothing else depends on, is left out for a while.
+//! comes after it in the plan. A binding that cannot be written is set aside for a while and stays as it is, and so is a node whose hats or whose
+//! fence cannot be written: it takes nothing new and keeps what it has. Authority that cannot be given, and what nothing else depends on, is left
+//! out for a while.
 
 mod act;
 mod batches;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use hatrack_hats::world::NodeView;
 use hatrack_hats::{Action, Moment, Plan, decide};
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
@@ -66,6 +68,7 @@ pub struct Decider {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
     Binding(String),
+    Node(String),
     Grant(String, hatrack_hats::authority::Scope),
     Hat(String),
     Policy,
@@ -154,15 +157,20 @@ impl Decider {
         self.progress.send_if_modified(|progress| progress.failure.take().is_some());
     }
 
-    /// What was left alone for long enough is tried again.
+    /// What was left alone for long enough is tried again, and so is a node that has changed.
     fn take_up(&mut self) {
-        let now = since_boot();
-        let over: Vec<Subject> =
-            self.refused.iter().filter(|(_, until)| **until <= now).map(|(subject, _)| subject.clone()).collect();
-        for subject in over {
+        let (now, world) = (since_boot(), self.observed.world());
+        let is_aside = |name: &str| world.node(name).is_some_and(NodeView::is_set_aside);
+        let is_over = |subject: &Subject, until: Duration| {
+            until <= now || matches!(subject, Subject::Node(name) if !is_aside(name))
+        };
+        let over = self.refused.iter().filter(|(subject, until)| is_over(subject, **until));
+        for subject in over.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
             self.refused.remove(&subject);
-            if let Subject::Binding(uid) = &subject {
-                self.observed.did(|seen| seen.world.take_up(uid));
+            match &subject {
+                Subject::Binding(uid) => self.observed.did(|seen| seen.world.take_up(uid)),
+                Subject::Node(name) => self.observed.did(|seen| seen.world.take_up_node(name)),
+                Subject::Grant(..) | Subject::Hat(_) | Subject::Policy | Subject::Record(_) => {}
             }
         }
     }
@@ -245,14 +253,19 @@ impl Decider {
 
     /// Leaves a subject alone for a while. Says whether decisions have to be made without it.
     fn leave_alone(&mut self, subject: Subject) -> bool {
-        let is_binding = if let Subject::Binding(uid) = &subject {
-            self.observed.did(|seen| seen.world.set_aside(uid));
-            true
-        } else {
-            false
+        let matters = match &subject {
+            Subject::Binding(uid) => {
+                self.observed.did(|seen| seen.world.set_aside(uid));
+                true
+            }
+            Subject::Node(name) => {
+                self.observed.did(|seen| seen.world.set_aside_node(name));
+                true
+            }
+            Subject::Grant(..) | Subject::Hat(_) | Subject::Policy | Subject::Record(_) => false,
         };
         self.refused.insert(subject, since_boot().saturating_add(self.set_aside));
-        is_binding
+        matters
     }
 
     /// Waits for something to decide.
@@ -279,7 +292,7 @@ impl Decider {
     }
 }
 
-/// `None`: others depend on it, so that it cannot be left out.
+/// `None`: it is not said what it is about, so that it cannot be left out.
 fn subject(action: &Action) -> Option<Subject> {
     match action {
         Action::Finalize { binding }
@@ -293,7 +306,8 @@ fn subject(action: &Action) -> Option<Subject> {
         Action::SetHatStatus { hat, .. } => Some(Subject::Hat(hat.clone())),
         Action::SetPolicyStatus { .. } => Some(Subject::Policy),
         Action::Collect { swap } => Some(Subject::Record(swap.clone())),
-        Action::Fence { .. } | Action::Assign { .. } => None,
+        // What it cannot be told, it may still do: nothing of it is given to others.
+        Action::Fence { node, .. } | Action::Assign { node, .. } => Some(Subject::Node(node.clone())),
     }
 }
 

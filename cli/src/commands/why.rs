@@ -1,7 +1,7 @@
 //! `hatrack why`: why a request is held, and what would change it.
 
 use hatrack_api::HatBinding;
-use hatrack_api::hat_binding::{Cosignature, Phase};
+use hatrack_api::hat_binding::{Cosignature, Phase, condition};
 use hatrack_hats::throttles::{Held, Rule};
 use hatrack_hats::{Moment, World, placement, why};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -185,6 +185,10 @@ impl Answer {
         };
         let why = match &self.held {
             Some(held) => held.message.clone(),
+            None if self.phase == Phase::Pending && is_decided(binding) => format!(
+                "nothing that can be seen from here holds it; whoever decided last said: {}",
+                bindings::why(binding, now)
+            ),
             None if self.phase == Phase::Pending => {
                 "nothing holds it: it goes on as soon as somebody decides".to_owned()
             }
@@ -193,6 +197,11 @@ impl Answer {
         let why = if why.is_empty() { why } else { indented(&why, 2, width) };
         format!("{name}  {phase}: {what}\n{why}")
     }
+}
+
+/// Whether somebody has said already why it waits. The operator knows what it could not write.
+fn is_decided(binding: &HatBinding) -> bool {
+    bindings::find(binding, condition::ADMITTED).is_some_and(|admitted| admitted.status == "False")
 }
 
 /// How long ago it was asked for, by the clock of who asked.

@@ -2,7 +2,7 @@
 //!
 //! An assignment is taken back in two steps. When its binding is not worn here any more, its phase says so; when the agent
 //! has reported `Stopped`, it goes, and with it the hold on its devices. A fenced node's assignments go at once: it
-//! stops every hat before it renews again.
+//! stops every hat before it renews again. A node that is set aside is neither assigned nor fenced: it keeps what it has.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ impl Decision {
 
     /// Fences a node that carries something and has been silent for too long.
     pub(super) fn fence(&mut self, name: &str) {
-        let Some(node) = self.world.node(name).filter(|node| node.is_carrier() && !node.is_fenced()) else { return };
+        let due = |node: &&NodeView| node.is_carrier() && !node.is_fenced() && !node.is_set_aside();
+        let Some(node) = self.world.node(name).filter(due) else { return };
         let left = self.patience(node).saturating_sub(node.silence_or_age(self.now.steady));
         let transitions = node.lease.as_ref().map_or(0, |lease| lease.transitions) + 1;
         if left > Duration::ZERO {
@@ -50,7 +51,8 @@ impl Decision {
         if node.is_fenced() {
             return Some((Cause::NodeLost, format!("node {name} was silent and is fenced")));
         }
-        if !node.is_registered() || !node.is_ready(self.now.steady) {
+        // What cannot be told to stop does not begin elsewhere.
+        if !node.is_registered() || !node.is_ready(self.now.steady) || node.is_set_aside() {
             return None;
         }
         let grace = self.world.periods.device_grace;
@@ -66,7 +68,8 @@ impl Decision {
     }
 
     pub(super) fn assign(&mut self, name: &str) {
-        let Some(node) = self.world.node(name).filter(|node| node.is_registered()) else { return };
+        let is_written = |node: &&NodeView| node.is_registered() && !node.is_set_aside();
+        let Some(node) = self.world.node(name).filter(is_written) else { return };
         let hats = self.wanted(node);
         if hats != node.hats() {
             self.act(Action::Assign { node: name.to_owned(), hats });

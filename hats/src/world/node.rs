@@ -66,6 +66,8 @@ pub struct NodeView {
     known: Arc<BTreeSet<String>>,
     /// Whether the ClusterNode exists.
     registered: bool,
+    /// Whether the API server refuses what is to be written of it.
+    is_set_aside: bool,
     first_seen: Duration,
     /// Devices of the bindings that are worn here.
     load: BTreeMap<Uid, Vec<String>>,
@@ -94,6 +96,7 @@ impl NodeView {
             rival: None,
             lasts: Periods::default().lease,
             registered: true,
+            is_set_aside: false,
             first_seen: steady,
             load: BTreeMap::new(),
             free: vec![],
@@ -123,7 +126,8 @@ impl NodeView {
     pub(super) fn with_node(&self, mut node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
         let kind = judge.node_kind(&node);
         let hats = node.status.as_mut().and_then(|status| status.hats.take()).unwrap_or_default();
-        let mut view = Self { kind, registered: true, hats: hats.into(), node: Arc::new(node), ..self.clone() };
+        let mut view = Self { kind, hats: hats.into(), node: Arc::new(node), ..self.clone() };
+        (view.registered, view.is_set_aside) = (true, false);
         view.measure(judge);
         let usable: BTreeSet<String> = view
             .devices()
@@ -199,6 +203,11 @@ impl NodeView {
         Self { load: BTreeMap::new(), ..self }.counted()
     }
 
+    /// What is to be written of it is refused, or is tried again.
+    pub(super) fn set_aside(&mut self, is_set_aside: bool) {
+        self.is_set_aside = is_set_aside;
+    }
+
     /// A binding is worn here, with these devices.
     pub(super) fn carry(&mut self, binding: &str, devices: Vec<String>) {
         self.load.insert(binding.to_owned(), devices);
@@ -251,6 +260,11 @@ impl NodeView {
     /// Name of the node.
     pub fn name(&self) -> String {
         super::name_of(&self.node.metadata)
+    }
+
+    /// Whether the API server refuses what is to be written of it: it takes nothing new, and what it has stays as it is.
+    pub fn is_set_aside(&self) -> bool {
+        self.is_set_aside
     }
 
     /// Whether the ClusterNode exists.

@@ -123,7 +123,7 @@ fn a_binding_that_ends_before_its_node_was_told_frees_its_devices_at_once() {
 }
 
 #[test]
-fn every_kind_of_misfit_has_its_words() {
+fn what_a_node_lacks_is_said_in_words() {
     let ready =
         |state: &str| json!([{"name": "gpu-0", "class": "gpu", "health": {"state": state, "reason": "NoDriver"}}]);
     let needs = |requirements: Value| json!({"requirements": requirements});
@@ -450,4 +450,65 @@ fn that_a_lease_is_renewed_again_is_no_news() {
     assert!(observe(&mut stage, 3, "another"), "a rival");
     assert!(!observe(&mut stage, 4, "another"));
     assert!(observe(&mut stage, 5, "mine"), "no rival any more");
+}
+
+#[test]
+fn a_node_that_is_set_aside_takes_nothing_new_and_keeps_what_it_has() {
+    let mut stage = Stage::new();
+    stage.node("a", gpus(&["24Gi", "24Gi"]));
+    stage.node("b", json!([]));
+    stage.hat("gpu", json!({"termSeconds": 20, "requirements": one_gpu("1Gi")["requirements"]}));
+    stage.hat("job", json!({"requirements": {"node": ["node.cpu.threads > 1"]}}));
+    let worn = stage.ask("gpu", "ann");
+    stage.settle();
+    stage.wear("a");
+    stage.world.set_aside_node("a");
+    let (held, other) = (stage.ask("gpu", "bob"), stage.ask("job", "cem"));
+    stage.settle();
+    let refused = "1 is set aside (the API server refuses what is to be written of it)";
+    assert_eq!(message(&stage, &held), format!("0/2 nodes: 1 has no gpu, {refused}"));
+    assert_eq!(stage.phase(&worn), Phase::Active);
+    assert_eq!(stage.status(&other).node_name.as_deref(), Some("b"), "it is in nobody's way");
+    stage.pass(20);
+    stage.renew("a");
+    let actions = stage.settle();
+    assert_eq!(stage.phase(&worn), Phase::Expired);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Assign { node, .. } if node == "a")));
+    assert_eq!(stage.phase(&held), Phase::Pending, "nobody has told the machine to stop");
+    stage.change_node("a", |_| {});
+    stage.settle();
+    assert_eq!(stage.status(&held).devices, ["gpu-1"], "it has changed, and is tried again");
+    let hats = stage.world.node("a").unwrap().hats().to_vec();
+    assert_eq!(hats.iter().map(|hat| hat.phase.as_str()).collect::<Vec<_>>(), ["Expired", "Active"]);
+}
+
+#[test]
+fn a_node_that_is_set_aside_is_not_fenced_and_its_hats_do_not_move() {
+    let lose: fn(&mut Stage) = |stage| stage.pass(500);
+    let unplug: fn(&mut Stage) = |stage| {
+        stage.change_node("a", |node| node.status.as_mut().unwrap().devices = Some(vec![]));
+        stage.world.set_aside_node("a");
+        for _ in 0..2 {
+            stage.settle();
+            stage.pass(30);
+            stage.renew("a");
+        }
+    };
+    for (happens, cause) in [(lose, "NodeLost"), (unplug, "DeviceLost")] {
+        let mut stage = Stage::new();
+        stage.node("a", gpus(&["24Gi"]));
+        stage.hat("gpu", one_gpu("1Gi"));
+        let uid = stage.ask("gpu", "ann");
+        stage.settle();
+        stage.world.set_aside_node("a");
+        happens(&mut stage);
+        stage.node("b", gpus(&["24Gi"]));
+        stage.settle();
+        assert_eq!(stage.status(&uid).node_name.as_deref(), Some("a"), "{cause}: it may still run there");
+        assert!(!stage.world.node("a").unwrap().is_fenced());
+        stage.world.take_up_node("a");
+        stage.settle();
+        assert_eq!(stage.status(&uid).node_name.as_deref(), Some("b"), "{cause}");
+        assert!(stage.records(&uid).iter().any(|(_, reason)| reason == cause));
+    }
 }

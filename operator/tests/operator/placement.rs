@@ -1,9 +1,12 @@
 //! Hats that need a machine: placed, stopped in two steps, moved when the machine is lost.
 
 use hatrack_api::hat_binding::Phase;
-use hatrack_testbed::unique;
-use kube::ResourceExt;
+use hatrack_testbed::{soon, unique};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, held, phase_of};
 use crate::machine::{Machine, assigned, gpu};
@@ -87,4 +90,67 @@ async fn a_hat_whose_device_is_lost_goes_on_with_another() {
     };
     bench.until(&binding, "moved", moved).await;
     assert_eq!(bench.reasons(&binding).await, ["Admitted", "DeviceLost", "Moved"]);
+}
+
+/// Lets the operator write nothing of one node, as somebody's policy might.
+async fn guard(bench: &Bench, machine: &Machine) -> Api<ValidatingAdmissionPolicyBinding> {
+    let policy = json!({"metadata": {"name": machine.name}, "spec": {
+        "matchConstraints": {"resourceRules": [{"apiGroups": ["society.zeta.io"], "apiVersions": ["v1alpha1"],
+            "resources": ["clusternodes/status"], "resourceNames": [machine.name], "operations": ["UPDATE"]}]},
+        "matchConditions": [{"name": "operator", "expression": "request.userInfo.username == 'society:operator'"}],
+        "validations": [{"expression": "false", "message": "hands off", "reason": "Forbidden"}],
+    }});
+    let binding = json!({"metadata": {"name": machine.name},
+        "spec": {"policyName": machine.name, "validationActions": ["Deny"]}});
+    let (policy, binding) = (serde_json::from_value(policy).unwrap(), serde_json::from_value(binding).unwrap());
+    Api::<ValidatingAdmissionPolicy>::all(bench.admin.clone()).create(&PostParams::default(), &policy).await.unwrap();
+    let guards = Api::<ValidatingAdmissionPolicyBinding>::all(bench.admin.clone());
+    guards.create(&PostParams::default(), &binding).await.unwrap();
+    let nodes: Api<hatrack_api::ClusterNode> = Api::all(bench.forger.clone());
+    let nothing = Patch::Merge(json!({"status": {"storage": []}}));
+    let refused = async {
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        while nodes.patch_status(&machine.name, &params, &nothing).await.is_ok() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("a refusal", refused).await;
+    guards
+}
+
+#[tokio::test]
+async fn a_node_of_which_nothing_may_be_written_takes_nothing_more_and_stands_in_nobodys_way() {
+    let (bench, operator) = Bench::shared().await;
+    let (model, others) = (unique("model"), unique("model"));
+    let guarded =
+        Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "24Gi"), gpu("gpu-1", &model, "24Gi")])).await;
+    let other = Machine::join(&bench.admin, json!([gpu("gpu-0", &others, "24Gi")])).await;
+    guarded.readiness("True", "LeaseRenewed").await;
+    let guards = guard(&bench, &guarded).await;
+    let hat = bench.hat(needs(&model, "24Gi")).await;
+    // Nobody knows yet that the machine cannot be told.
+    let first = bench.ask(&hat, "ann").await;
+    bench.phase(&first, Phase::Active).await;
+    let line = operator.says(&format!(r#"Node(\"{}\")"#, guarded.name)).await;
+    assert!(line["error"].as_str().unwrap().contains("hands off"), "{line}");
+    let second = bench.ask(&hat, "bob").await;
+    let says = |binding: &hatrack_api::HatBinding| held(binding).is_some_and(|(_, said)| said.contains("is set aside"));
+    let waiting = bench.until(&second, "held", says).await;
+    let (reason, message) = held(&waiting).unwrap();
+    assert_eq!(reason, "Unschedulable");
+    assert!(message.contains("1 is set aside (the API server refuses what is to be written of it)"), "{message}");
+    let third = bench.ask(&bench.hat(needs(&others, "24Gi")).await, "cem").await;
+    bench.phase(&third, Phase::Active).await;
+    let uid = third.uid().unwrap();
+    other.until("the hat in its list", |node| assigned(node) == [uid.clone()]).await;
+    assert_eq!(
+        phase_of(&bench.bindings().get(&first.name_any()).await.unwrap()),
+        Phase::Active,
+        "it keeps what it has"
+    );
+    assert!(assigned(&guarded.nodes().get(&guarded.name).await.unwrap()).is_empty());
+    guards.delete(&guarded.name, &DeleteParams::default()).await.unwrap();
+    bench.phase(&second, Phase::Active).await;
+    guarded.until("both hats in its list", |node| assigned(node).len() == 2).await;
+    assert_eq!(bench.reasons(&first).await, ["Admitted"]);
 }
