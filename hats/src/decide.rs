@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use hatrack_api::hat::SuccessionPolicy;
 use hatrack_api::hat_binding::{HatBinding, Phase, VerdictAction};
-use hatrack_api::{Hat, HatPolicySpec};
+use hatrack_api::{Hat, HatPolicySpec, HatSpec};
 use jiff::Timestamp;
 
 use crate::action::{Action, Plan, Uid, record_name, throttled_name};
@@ -68,16 +68,25 @@ pub(crate) struct Admission {
 
 /// Asks everything that stands between a request and a hat.
 fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Moment) -> Result<Admission, Held> {
-    let none = HatPolicySpec::default();
-    let (policy, hat) = match known(world, binding) {
-        Err(held) if held.rule == Rule::Policy && !rules.has(Rule::Policy) => {
-            (&none, world.hat(&binding.spec.hat).ok_or(held)?)
+    let name = &binding.spec.hat;
+    // Without the rule: as if what is missing asked for nothing.
+    let (no_policy, no_hat);
+    let policy = match policy_of(world) {
+        Err(held) if !rules.has(held.rule) => {
+            no_policy = HatPolicySpec::default();
+            &no_policy
+        }
+        known => known?,
+    };
+    let hat = match hat_of(world, name) {
+        Err(held) if !rules.has(held.rule) => {
+            no_hat = Hat::new(name, HatSpec::default());
+            &no_hat
         }
         known => known?,
     };
     let request = Request { world, uid, binding, hat, policy, now: now.wall };
     admit(rules, &request)?;
-    let name = &binding.spec.hat;
     let placement = match world.fits(name) {
         None => None,
         Some(fits) => {
@@ -101,15 +110,21 @@ fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Mom
 
 /// The policy and the hat of a request. Missing data holds.
 fn known<'a>(world: &'a World, binding: &HatBinding) -> Result<(&'a HatPolicySpec, &'a Hat), Held> {
-    let name = &binding.spec.hat;
+    Ok((policy_of(world)?, hat_of(world, &binding.spec.hat)?))
+}
+
+fn policy_of(world: &World) -> Result<&HatPolicySpec, Held> {
     let policy = world.policy.as_ref().map(|policy| &policy.spec);
-    let policy = policy.ok_or_else(|| Held::new(Rule::Policy, "there is no HatPolicy named default: create one"))?;
+    policy.ok_or_else(|| Held::new(Rule::Policy, "there is no HatPolicy named default: create one"))
+}
+
+fn hat_of<'a>(world: &'a World, name: &str) -> Result<&'a Hat, Held> {
     let hat =
         world.hat(name).ok_or_else(|| Held::new(Rule::HatExists, format!("there is no hat {name}: create it")))?;
     if hat.metadata.deletion_timestamp.is_some() {
         return Err(Held::new(Rule::HatExists, format!("the hat {name} is being deleted")));
     }
-    Ok((policy, hat))
+    Ok(hat)
 }
 
 /// A decision in the making.

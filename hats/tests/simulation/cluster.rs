@@ -1,6 +1,6 @@
 //! The truth: what the API server holds, and the machines behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;
 use hatrack_api::hat_swap::Outcome;
@@ -51,6 +51,7 @@ impl Event {
 pub enum Refused {
     AlreadyExists,
     Conflict,
+    Forbidden,
     NotFound,
 }
 
@@ -64,6 +65,8 @@ pub struct Cluster {
     pub leases: BTreeMap<String, Lease>,
     pub grants: BTreeMap<(Uid, Scope), Grant>,
     pub machines: BTreeMap<String, Machine>,
+    /// Nodes of which the operator may write nothing: somebody's policy refuses it.
+    pub guarded: BTreeSet<String>,
     /// Every record ever, also the collected ones.
     pub history: Vec<HatSwap>,
     /// What the last record of each binding says.
@@ -129,6 +132,7 @@ impl Cluster {
             leases: BTreeMap::new(),
             grants: BTreeMap::new(),
             machines: BTreeMap::new(),
+            guarded: BTreeSet::new(),
             history: vec![],
             recorded: BTreeMap::new(),
             streams: std::array::from_fn(|_| vec![]),

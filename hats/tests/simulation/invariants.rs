@@ -41,11 +41,11 @@ pub fn on_record(cluster: &Cluster, swap: &HatSwap) {
         assert!(!worn(outcome.phase), "{name}: off and still on");
     }
     let Some(binding) = cluster.bindings.get(uid) else { return };
-    if outcome.phase == Phase::Active && before != Phase::Active {
-        becomes_active(cluster, binding, record, outcome);
-    }
     if !worn(before) && worn(outcome.phase) {
         goes_on(cluster, uid, binding, record, outcome);
+    }
+    if outcome.phase == Phase::Active && before != Phase::Active {
+        becomes_active(cluster, binding, record, outcome);
     }
 }
 
@@ -85,7 +85,7 @@ fn is_the_first(cluster: &Cluster, binding: &HatBinding) -> bool {
 
 fn goes_on(cluster: &Cluster, uid: &str, binding: &HatBinding, record: &HatSwapSpec, outcome: &Outcome) {
     let (hat_name, wearer) = (&binding.spec.hat, &binding.spec.wearer.spiffe_id);
-    let hat = &cluster.hats[hat_name];
+    let Some(hat) = cluster.hats.get(hat_name) else { panic!("{hat_name} goes on without its hat") };
     assert!(cluster.policy.is_some(), "{hat_name} goes on without a policy");
     let account = binding.spec.wearer.service_account_ref.as_ref().unwrap();
     assert_eq!(*wearer, spiffe(&account.name), "a wearer is not its service account");
@@ -204,8 +204,8 @@ pub fn on_status(cluster: &Cluster, uid: &str, known: &HatBinding, status: &HatB
     );
 }
 
-/// Everything has arrived and nothing is left to do.
-pub fn in_calm(cluster: &Cluster, world: &World) {
+/// The operator has heard everything, and nothing is left to do.
+pub fn when_up_to_date(cluster: &Cluster, world: &World) {
     for (uid, binding) in &cluster.bindings {
         let status = binding.status.clone().unwrap_or_default();
         let recorded = cluster.recorded.get(uid).map_or(Phase::Pending, |outcome| outcome.phase);
@@ -217,7 +217,6 @@ pub fn in_calm(cluster: &Cluster, world: &World) {
         }
     }
     granted_exactly(cluster);
-    machines_agree(cluster);
     assert_eq!(world.bindings().count(), cluster.bindings.len(), "the operator knows every binding");
 }
 
@@ -249,7 +248,7 @@ fn granted_exactly(cluster: &Cluster) {
 }
 
 /// On no machine do two wearers have one device.
-fn machines_agree(cluster: &Cluster) {
+pub fn after_each_step(cluster: &Cluster) {
     for (name, machine) in &cluster.machines {
         let mut seen = BTreeSet::new();
         for device in machine.running.values().flat_map(|hat| &hat.devices) {

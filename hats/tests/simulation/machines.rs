@@ -96,6 +96,8 @@ fn strike(cluster: &mut Cluster, name: &str, rng: &mut Rng) {
             let cordon = rng.bool();
             cluster.change_node(name, |node| node.spec.unschedulable = Some(cordon));
         }
+        124..127 => _ = cluster.guarded.insert(name.to_owned()),
+        127..130 => _ = cluster.guarded.remove(name),
         _ => {}
     }
 }
@@ -183,8 +185,9 @@ pub fn settle(cluster: &mut Cluster) {
     }
 }
 
-/// Everything is plugged in, on, and connected.
+/// Everything is plugged in, on, and connected, and nobody refuses anything.
 pub fn heal(cluster: &mut Cluster) {
+    cluster.guarded.clear();
     for machine in cluster.machines.values_mut() {
         machine.alive = true;
         machine.connected = true;

@@ -39,9 +39,10 @@ impl Operator {
     }
 
     /// Takes some of what is new on each watch, and now and then something old again; but a watch repeats no deletion of
-    /// what is known by its name alone.
-    fn listen(&mut self, cluster: &Cluster, rng: &mut Rng) {
-        let Some(world) = &mut self.world else { return };
+    /// what is known by its name alone. Says whether that was everything.
+    fn listen(&mut self, cluster: &Cluster, rng: &mut Rng) -> bool {
+        let Some(world) = &mut self.world else { return false };
+        let mut is_all = true;
         for (stream, seen) in self.seen.iter_mut().enumerate() {
             let events = &cluster.streams[stream];
             // What the catalogue and the policy say is known before it is acted on: the invariants ask for the truth.
@@ -50,6 +51,7 @@ impl Operator {
                 observe(world, event.clone(), cluster);
             }
             *seen = until;
+            is_all &= until == events.len();
             let oldest = self.began[stream].max(until.saturating_sub(20));
             if oldest < until && rng.u32(0..8) == 0 {
                 let old = &events[rng.usize(oldest..until)];
@@ -58,32 +60,51 @@ impl Operator {
                 }
             }
         }
+        is_all
     }
 
-    pub fn work(&mut self, cluster: &mut Cluster, rng: &mut Rng) {
+    /// What was set aside is tried again.
+    pub fn take_up(&mut self) {
+        let Some(world) = &mut self.world else { return };
+        let aside = world.nodes().filter(|(_, node)| node.is_set_aside()).map(|(name, _)| name.to_owned());
+        for name in aside.collect::<Vec<_>>() {
+            world.take_up_node(&name);
+        }
+    }
+
+    /// Listens, decides and acts, as far as it comes. Says whether it had heard everything and has done everything.
+    pub fn work(&mut self, cluster: &mut Cluster, rng: &mut Rng) -> bool {
         if rng.u32(0..12) == 0 {
             // Down for a while.
-            return;
+            return false;
         }
         self.start(cluster);
-        self.listen(cluster, rng);
+        if rng.u32(0..4) == 0 {
+            self.take_up();
+        }
+        let is_all = self.listen(cluster, rng);
         let plan = self.decide(cluster.now);
         for action in &plan.actions {
             match rng.u32(0..100) {
                 // A crash before the write, a refusal, and a crash after the write whose answer nobody heard.
-                0 => return self.world = None,
-                1 | 2 => return,
+                0 => {
+                    self.world = None;
+                    return false;
+                }
+                1 | 2 => return false,
                 3 => {
                     let _ = self.write(cluster, action);
-                    return self.world = None;
+                    self.world = None;
+                    return false;
                 }
                 _ => {}
             }
             if self.write(cluster, action).is_err() {
-                return;
+                return false;
             }
         }
         self.conclude(plan);
+        is_all && decide_by(self.world(), cluster.now, self.rules).actions.is_empty()
     }
 
     /// What was concluded from earlier decisions spares work and changes nothing. Where a rule is left out, its absence is what is looked for.
@@ -116,7 +137,7 @@ impl Operator {
         for action in &plan.actions {
             let refused = self.write(cluster, action);
             assert!(
-                matches!(refused, Ok(()) | Err(Refused::AlreadyExists)),
+                matches!(refused, Ok(()) | Err(Refused::AlreadyExists | Refused::Forbidden)),
                 "in calm weather {action:?} was refused: {refused:?}"
             );
             if refused.is_err() {
@@ -135,6 +156,10 @@ impl Operator {
         let steady = cluster.now.steady;
         let world = self.world.as_mut().expect("the operator runs");
         match action {
+            Action::Fence { node, .. } | Action::Assign { node, .. } if cluster.guarded.contains(node) => {
+                world.set_aside_node(node);
+                return Err(Refused::Forbidden);
+            }
             Action::Record(swap) => {
                 let outcome = cluster.create_swap((**swap).clone());
                 let stored = cluster.swaps[swap.metadata.name.as_ref().unwrap()].clone();
