@@ -1,6 +1,7 @@
 //! Virtual machines for hatrack's tests: QEMU, Debian's kernel, systemd and udev, and what the flake renders for them.
 //!
 //! * [`Machine::boot`]: power on, with what the test brings ([`Payload`]) in place before systemd starts.
+//! * [`Machine::boot_by_uefi`]: the same on a board that a Nix host could be installed on.
 //! * [`Machine::warm`]: the same machine a few seconds later, from a snapshot of one that has booted and rests.
 //! * [`Machine::run`]: a command in it. No network and no login is needed for that.
 //!

@@ -14,7 +14,7 @@ use crate::console::{say, tail, timed};
 use crate::control::{Answer, Control};
 use crate::image::Image;
 use crate::payload::Payload;
-use crate::qemu::{CONSOLE, CONTROL, JOURNAL, PAYLOAD, Qemu, SLOTS, SYSTEM, Start};
+use crate::qemu::{Board, CONSOLE, CONTROL, JOURNAL, PAYLOAD, Qemu, SLOTS, SYSTEM, Start};
 use crate::snapshot;
 
 /// Tells one start of a machine from the next.
@@ -39,7 +39,7 @@ struct Running {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Disk<'a> {
     /// Never booted.
-    Image,
+    Image(Board),
     /// As the snapshot in this folder left it.
     Snapshot(&'a Path),
 }
@@ -48,9 +48,18 @@ impl Machine {
     /// Powers a machine on that has never been booted, and waits until it answers. The payload is in place before systemd
     /// starts; units start meanwhile.
     pub async fn boot(payload: Payload) -> Result<Self> {
+        Self::boot_on(Board::Legacy, payload).await
+    }
+
+    /// The same on a board with UEFI, and with 2 GiB of memory where others have 1.
+    pub async fn boot_by_uefi(payload: Payload) -> Result<Self> {
+        Self::boot_on(Board::Uefi, payload).await
+    }
+
+    async fn boot_on(board: Board, payload: Payload) -> Result<Self> {
         let (image, accelerator) = prepared().await?;
         let uuid = random_uuid();
-        timed("powered on, answers", Self::power(&image, accelerator, Disk::Image, &uuid, payload)).await
+        timed("powered on, answers", Self::power(&image, accelerator, Disk::Image(board), &uuid, payload)).await
     }
 
     /// A machine that has booted a while ago and rests, with the payload unpacked. It has ports for twenty phones
@@ -104,7 +113,7 @@ impl Machine {
             Self { image: image.clone(), accelerator, folder, uuid: uuid.to_owned(), running: None, disks: 0 };
         machine.prepare(disk, payload).await?;
         let start = match disk {
-            Disk::Image => Start::Cold,
+            Disk::Image(board) => Start::Cold(board),
             Disk::Snapshot(saved) => Start::Saved(saved),
         };
         machine.start(start).await?;
@@ -113,7 +122,7 @@ impl Machine {
 
     async fn prepare(&self, disk: Disk<'_>, payload: Payload) -> Result<()> {
         let (base, format) = match disk {
-            Disk::Image => (self.image.root(), "raw"),
+            Disk::Image(_) => (self.image.root(), "raw"),
             Disk::Snapshot(saved) => (saved.join(SYSTEM), "qcow2"),
         };
         overlay(&base, format, &self.folder.path().join(SYSTEM)).await?;
@@ -163,6 +172,19 @@ impl Machine {
         self.disks += 1;
         let appears = format!("timeout 60 sh -c 'until [ -e /dev/disk/by-id/virtio-{serial} ]; do sleep 0.1; done'");
         self.run(&appears).await.map(drop)
+    }
+
+    /// A port of the host's loopback by which a port of the machine is reached.
+    pub async fn forward(&self, port: u16) -> Result<u16> {
+        let qemu = &self.running()?.qemu;
+        qemu.tell(&format!("hostfwd_add net tcp:127.0.0.1:0-:{port}")).await?;
+        let shown = qemu.tell("info usernet").await?;
+        // Protocol and state, descriptor, and then both ends: address and port of the host, those of the machine.
+        let mut ends = shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ours =
+            ends.find(|words| words.first() == Some(&"TCP[HOST_FORWARD]") && words.get(5) == Some(&&*port.to_string()));
+        let ours = ours.with_context(|| format!("QEMU forwards nothing to port {port}: {shown}"))?;
+        ours[3].parse().with_context(|| format!("`{}` is no port", ours[3]))
     }
 
     /// Plugs the network cable, or pulls it.

@@ -30,11 +30,23 @@ const ERRORS: &str = "qemu.log";
 const KERNEL: &str = "console=ttyS0 panic=-1 quiet net.ifnames=0 mitigations=off systemd.show_status=0 \
                       systemd.default_timeout_start_sec=900";
 
+/// UEFI for virtual machines.
+pub(crate) const UEFI: &str = "/usr/share/ovmf/OVMF.fd";
+
+/// What a machine is made of beside its disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Board {
+    /// QEMU's own firmware, which is no UEFI, and 1 GiB of memory.
+    Legacy,
+    /// UEFI, and 2 GiB of memory.
+    Uefi,
+}
+
 /// How a machine starts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Start<'a> {
     /// Power on.
-    Cold,
+    Cold(Board),
     /// From the state that [`Qemu::save`] left in a folder.
     Saved(&'a Path),
 }
@@ -62,7 +74,11 @@ impl Qemu {
         // Tests are killed as well, and nobody would end the machine then.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-        command.args(["-M", "q35", "-accel", accelerator.option(), "-cpu", "max", "-smp", "2", "-m", "1024"]);
+        command.args(["-M", "q35", "-accel", accelerator.option(), "-cpu", "max", "-smp", "2"]);
+        match start {
+            Start::Cold(Board::Uefi) => command.args(["-m", "2048", "-bios", UEFI]),
+            Start::Cold(Board::Legacy) | Start::Saved(_) => command.args(["-m", "1024"]),
+        };
         command.args(["-nodefaults", "-display", "none", "-qmp", "stdio"]);
         command.arg("-kernel").arg(image.kernel()).arg("-initrd").arg(image.initrd()).args(["-append", KERNEL]);
         command.arg("-smbios").arg(format!("type=1,manufacturer=hatrack,product=test,serial=test,uuid={uuid}"));
@@ -120,6 +136,12 @@ impl Qemu {
                 return Ok(value.take());
             }
         }
+    }
+
+    /// Gives a command to the monitor for people, which knows some more, and returns what it prints.
+    pub(crate) async fn tell(&self, command: &str) -> Result<String> {
+        let said = self.execute("human-monitor-command", json!({"command-line": command})).await?;
+        Ok(said.as_str().unwrap_or_default().to_owned())
     }
 
     /// Stops the machine and writes its state into the folder where it was started with; then it is gone. The state goes with the

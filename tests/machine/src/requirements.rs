@@ -4,6 +4,8 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
+use crate::qemu::UEFI;
+
 /// The programs that make and run a machine. `tests/setup` installs them.
 const PROGRAMS: [&str; 5] = ["qemu-system-x86_64", "qemu-img", "debootstrap", "mke2fs", "strip"];
 
@@ -14,6 +16,9 @@ pub fn missing() -> Option<String> {
     }
     if let Some(program) = PROGRAMS.into_iter().find(|program| !is_installed(program)) {
         return Some(format!("{program} is missing: `tests/setup` installs it"));
+    }
+    if !Path::new(UEFI).is_file() {
+        return Some("UEFI for virtual machines is missing (ovmf): `tests/setup` installs it".to_owned());
     }
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
     (!is_root).then(|| "debootstrap needs root".to_owned())

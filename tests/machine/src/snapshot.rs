@@ -10,6 +10,7 @@ use crate::console::timed;
 use crate::image::Image;
 use crate::machine::{self, Machine};
 use crate::payload::Payload;
+use crate::qemu::Board;
 
 /// What the kept machine has done already: whatever takes long and is the same for every test.
 const PREPARE: &str = "systemctl is-system-running --wait && modprobe -a libcomposite usb_f_fs && modprobe dummy_hcd num=20 && \
@@ -36,7 +37,8 @@ pub(crate) async fn get(image: &Image, accelerator: Accelerator) -> Result<PathB
 }
 
 async fn make(image: &Image, accelerator: Accelerator, folder: &Path) -> Result<()> {
-    let machine = Machine::power(image, accelerator, machine::Disk::Image, UUID, Payload::default()).await?;
+    let machine =
+        Machine::power(image, accelerator, machine::Disk::Image(Board::Legacy), UUID, Payload::default()).await?;
     machine.run(PREPARE).await?;
     machine.save(folder).await
 }

@@ -10,6 +10,7 @@ mod enrollment;
 mod faults;
 mod kubelet;
 mod phones;
+mod preflight;
 mod report;
 mod society;
 mod unit;
