@@ -70,7 +70,8 @@ async fn ask(cluster: &Cluster, options: &Wear, me: &Identity, printer: &Printer
         ask.hat
     ));
     if !bindings::phase(&binding).is_worn() {
-        printer.note(&format!("{} `hatrack why {name}` says what it waits for", paint(style::HINT, "hint:")));
+        let place = options.namespace.as_ref().map(|namespace| format!("-n {namespace} ")).unwrap_or_default();
+        printer.note(&format!("{} `hatrack why {place}{name}` says what it waits for", paint(style::HINT, "hint:")));
     }
     Ok(Outcome::Done.into())
 }

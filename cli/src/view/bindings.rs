@@ -47,14 +47,17 @@ pub fn why(binding: &HatBinding, now: Timestamp) -> String {
         Phase::Warmup => status
             .and_then(|status| status.warmup_ends_at.as_ref())
             .map_or_else(String::new, |ends| format!("may only read for {}", age::between(now, ends.0.max(now)))),
-        Phase::Probation => {
-            let verdict = binding.spec.verdicts.iter().max_by_key(|verdict| verdict.at.0);
-            let reason = verdict.and_then(|verdict| verdict.reason.clone()).unwrap_or_default();
-            let by = verdict.map(|verdict| wearer::short(&verdict.by)).unwrap_or_default();
-            format!("may only read, says {by}: {reason}").trim_end_matches(": ").to_owned()
-        }
-        Phase::Active | Phase::Revoked | Phase::Expired | Phase::Released => String::new(),
+        Phase::Probation => verdict(binding, "may only read, says"),
+        Phase::Revoked => verdict(binding, "says"),
+        Phase::Active | Phase::Expired | Phase::Released => String::new(),
     }
+}
+
+/// What the last verdict says: `says farm/lead: harmful`.
+fn verdict(binding: &HatBinding, says: &str) -> String {
+    let Some(verdict) = binding.spec.verdicts.iter().max_by_key(|verdict| verdict.at.0) else { return String::new() };
+    let reason = verdict.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{says} {}{reason}", wearer::short(&verdict.by))
 }
 
 /// Who vouches for it, when, and on what evidence: `farm/ann, 3h ago: "reviewed"`.
@@ -186,17 +189,24 @@ pub fn summary(bindings: &[HatBinding]) -> String {
 pub fn changes(old: &HatBinding, new: &HatBinding, now: Timestamp) -> String {
     let (before, after) = (old.status.clone().unwrap_or_default(), new.status.clone().unwrap_or_default());
     let mut words = vec![];
-    if before.phase != after.phase {
-        let place = after.node_name.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let is_other = before.phase != after.phase;
+    if is_other {
+        let node = after.node_name.as_ref().filter(|_| after.phase.is_worn());
+        let place = node.map(|node| format!(" on {node}")).unwrap_or_default();
         words.push(format!("{} -> {}{place}", before.phase, after.phase));
     } else if before.node_name != after.node_name {
         words.push(format!("on {}", after.node_name.as_deref().unwrap_or("no node")));
+    } else if let (Some(old), Some(new)) = (&before.expires_at, &after.expires_at)
+        && new.0 > old.0
+    {
+        words.push(format!("renewed until {}", new.0));
     }
     let signed = new.spec.cosigned_by.len().saturating_sub(old.spec.cosigned_by.len());
     let signers = new.spec.cosigned_by.iter().rev().take(signed);
     words.extend(signers.map(|entry| format!("co-signed by {}", wearer::short(&entry.spiffe_id))));
     let reason = why(new, now);
-    if after.phase == Phase::Pending && reason != why(old, now) && !reason.is_empty() {
+    // How long a warmup still takes is another text at each look.
+    if (is_other || after.phase == Phase::Pending) && reason != why(old, now) && !reason.is_empty() {
         words.push(reason);
     }
     words.join("; ")

@@ -87,12 +87,13 @@ impl<'a> Wait<'a> {
     pub async fn until_over(&mut self) -> String {
         loop {
             let Some(next) = self.next_in_term().await else {
-                return format!("the term of {} ended", self.known.spec.hat);
+                return self.term_ended();
             };
             match next {
                 Ok(Some(binding)) if binding.metadata.deletion_timestamp.is_some() => {
                     return format!("{} was released", binding.spec.hat);
                 }
+                Ok(Some(binding)) if bindings::phase(&binding) == Phase::Expired => return self.term_ended(),
                 Ok(Some(binding)) if !bindings::phase(&binding).is_worn() => {
                     let why = bindings::why(&binding, Timestamp::now());
                     let why = if why.is_empty() { why } else { format!(" ({why})") };
@@ -107,6 +108,10 @@ impl<'a> Wait<'a> {
                 }
             }
         }
+    }
+
+    fn term_ended(&self) -> String {
+        format!("the term of {} ended", self.known.spec.hat)
     }
 
     /// The binding as it is after the next change; `None`: its term ended and was not renewed.

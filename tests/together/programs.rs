@@ -31,7 +31,7 @@ pub fn agent(folder: &Path, name: &str, root: &Path, kubeconfig: &Path) -> Progr
          [lease]\nperiod = \"1500ms\"\nduration = \"{LEASE}\"\n\
          [discovery]\ncoalesce = \"5ms\"\nfull-pass = \"1h\"\n\
          [nvml]\nmode = \"off\"\n\
-         [wear]\nfolder = \"{state}/hats\"\nbus = \"unix:path=/nowhere\"\nfence-wait = \"200ms\"\nslack = \"200ms\"\n\
+         [wear]\nfolder = \"{state}/hats\"\nbus = \"unix:path=/nowhere\"\nfence-wait = \"200ms\"\n\
          [backoff]\nmin = \"20ms\"\nmax = \"2s\"\n",
         root.display(),
         kubeconfig.display(),

@@ -1,6 +1,6 @@
 //! A control plane with one machine, its agent and an operator.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -45,16 +45,32 @@ pub struct Cluster {
     pub operator: Program,
     pub agent: Program,
     pub name: String,
-    admin: Client,
-    namespace: String,
+    pub admin: Client,
+    pub namespace: String,
     hat: String,
     machine: MachineCopy,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Cluster {
     /// Everything runs, the machine is Ready, and a person has written about it. A hat needs a GPU.
     pub async fn start() -> Self {
+        Self::with_machine(machine_copy(MACHINE).unwrap()).await
+    }
+
+    /// The same, and the machine is the one that the test runs on, so that what is worn on it is worn here.
+    pub async fn start_here() -> Self {
+        let machine = machine_copy(MACHINE).unwrap();
+        for file in ["etc/machine-id", "proc/sys/kernel/hostname"] {
+            match std::fs::read(Path::new("/").join(file)) {
+                Ok(ours) => machine.write(file, ours).unwrap(),
+                Err(_) => machine.remove(file).unwrap(),
+            }
+        }
+        Self::with_machine(machine).await
+    }
+
+    async fn with_machine(machine: MachineCopy) -> Self {
         let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await.unwrap();
         plane.install(Path::new(MANIFESTS)).await.unwrap();
         let admin = plane.admin().await.unwrap();
@@ -64,21 +80,35 @@ impl Cluster {
         let (role, binding) = access::node(&name);
         create::<ClusterRole>(Api::all(admin.clone()), json!(role)).await;
         create::<ClusterRoleBinding>(Api::all(admin.clone()), json!(binding)).await;
-        let spec = json!({"authority": {"rules": [{"verbs": ["get"], "resources": ["pods"]}]},
-            "requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": 1}]}});
-        create(Api::<Hat>::all(admin.clone()), json!(Hat::new(&hat, serde_json::from_value(spec).unwrap()))).await;
-
-        let (folder, machine) = (TempDir::new().unwrap(), machine_copy(MACHINE).unwrap());
+        let folder = TempDir::new().unwrap();
         let certificate = plane.client_certificate("society:operator", &[], Duration::from_hours(1)).unwrap();
         let operator = programs::operator(folder.path(), &plane.kubeconfig_for(&certificate).unwrap());
         let kubeconfig = plane.kubeconfig_for(&plane.node_identity(&name).unwrap()).unwrap();
         let agent = programs::agent(folder.path(), &name, machine.path(), &kubeconfig);
         agent.ready().await;
         operator.ready().await;
-        let cluster = Self { plane, operator, agent, name, admin, namespace, hat, machine, _folder: folder };
+        let cluster = Self { plane, operator, agent, name, admin, namespace, hat, machine, folder };
+        cluster.make_hat(&cluster.hat, json!({"requirements": needs_gpu()})).await;
         cluster.person_writes(serde_json::from_str(PERSON).unwrap()).await;
         cluster.node_until("Ready", is_ready).await;
         cluster
+    }
+
+    /// A hat that lets its wearer read pods, and is more than that.
+    pub async fn make_hat(&self, name: &str, spec: Value) {
+        let mut whole = json!({"authority": {"rules": [{"verbs": ["get"], "resources": ["pods"]}]}});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let hat = Hat::new(name, serde_json::from_value(whole).unwrap());
+        create(Api::<Hat>::all(self.admin.clone()), json!(hat)).await;
+    }
+
+    /// What the agent tells the services of a wearer: name and value of each variable.
+    pub fn told(&self, binding: &HatBinding) -> BTreeMap<String, String> {
+        let file = format!("hats/{}/{}.env", binding.spec.hat, binding.uid().unwrap());
+        let text = std::fs::read_to_string(self.folder.path().join(file)).unwrap();
+        let value =
+            |line: &str| line.split_once('=').map(|(name, value)| (name.into(), value.trim_matches('"').into()));
+        text.lines().filter_map(value).collect()
     }
 
     pub fn nodes(&self) -> Api<ClusterNode> {
@@ -196,10 +226,14 @@ impl Cluster {
 
     /// Reasons of the transitions of a binding so far, in no order.
     pub async fn reasons(&self, binding: &HatBinding) -> Vec<String> {
+        self.records(binding).await.into_iter().filter_map(|swap| swap.spec.reason).collect()
+    }
+
+    /// The records of a binding, in no order.
+    pub async fn records(&self, binding: &HatBinding) -> Vec<HatSwap> {
         let uid = binding.uid().unwrap();
         let swaps = self.swaps().list(&ListParams::default()).await.unwrap().items;
-        let of_it = swaps.into_iter().filter(|swap| swap.spec.binding_ref.as_ref().is_some_and(|of| of.uid == uid));
-        of_it.filter_map(|swap| swap.spec.reason).collect()
+        swaps.into_iter().filter(|swap| swap.spec.binding_ref.as_ref().is_some_and(|of| of.uid == uid)).collect()
     }
 
     /// Waits until the transitions of a binding were announced.
@@ -218,6 +252,11 @@ impl Cluster {
     }
 }
 
+/// One GPU, whichever.
+pub fn needs_gpu() -> Value {
+    json!({"devices": [{"name": "gpu", "class": "gpu", "count": 1}]})
+}
+
 fn is_ready(node: &ClusterNode) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|found| found.type_ == condition::READY && found.status == "True")
@@ -231,7 +270,7 @@ async fn impatient(admin: &Client) {
     Api::<HatPolicy>::all(admin.clone()).patch("default", &PatchParams::default(), &change).await.unwrap();
 }
 
-async fn create<K: DeserializeOwned + serde::Serialize + Clone + Debug>(api: Api<K>, object: Value) {
+pub async fn create<K: DeserializeOwned + serde::Serialize + Clone + Debug>(api: Api<K>, object: Value) {
     api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
 }
 
