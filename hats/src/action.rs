@@ -103,6 +103,13 @@ pub fn record_name(binding: &str, number: i64) -> String {
     format!("{binding}-{number}")
 }
 
+/// The binding and the number in the name of a record of a transition.
+pub(crate) fn numbered(name: &str) -> Option<(&str, i64)> {
+    let (binding, number) = name.rsplit_once('-')?;
+    let number: i64 = number.parse().ok().filter(|number| *number > 0)?;
+    (record_name(binding, number) == name).then_some((binding, number))
+}
+
 /// The record that a throttle holds a binding which has made so many transitions.
 pub fn throttled_name(binding: &str, transitions: i64, throttle: &str) -> String {
     format!("{binding}-{transitions}-throttled-{}", throttle.to_ascii_lowercase())

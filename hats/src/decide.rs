@@ -20,7 +20,7 @@ use hatrack_api::hat_binding::{HatBinding, Phase, VerdictAction};
 use hatrack_api::{Hat, HatPolicySpec, HatSpec};
 use jiff::Timestamp;
 
-use crate::action::{Action, Plan, Uid, record_name, throttled_name};
+use crate::action::{Action, Plan, Uid, throttled_name};
 use crate::lifecycle::{Cause, complete};
 use crate::moment::Moment;
 use crate::placement::{Demand, Placement, place};
@@ -195,14 +195,17 @@ impl Decision {
         self.world.bindings.get(uid).filter(|binding| !status_of(binding).phase.is_ended()).cloned()
     }
 
-    /// Rolls a binding forward over every record that is ahead of its status.
+    /// Rolls a binding forward over every record that is ahead of its status; those in between may have been collected.
     fn finish_recorded(&mut self, uid: &Uid) {
-        while let Some(binding) = self.world.binding(uid) {
-            let status = status_of(binding);
-            let Some(record) = self.world.swap(&record_name(uid, status.transitions + 1)) else { return };
-            let status = self.dressed(binding, complete(status, &record.spec));
-            self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
+        let Some(binding) = self.world.binding(uid) else { return };
+        let known = status_of(binding);
+        let mut ahead = self.world.records.after(uid, known.transitions).peekable();
+        if ahead.peek().is_none() {
+            return;
         }
+        let status = ahead.fold(known.clone(), |status, (number, swap)| complete(&status, number, &swap.spec));
+        let status = self.dressed(binding, status);
+        self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
     }
 
     fn leave(&mut self, uid: &Uid) {

@@ -155,13 +155,14 @@ pub const fn next(phase: Phase, cause: Cause, warm: bool) -> Option<(Phase, Swap
     }
 }
 
-/// The status after a recorded transition, whoever recorded it. Conditions and effective authority follow from what is
-/// true now and are written by the decision; the outcome is taken from the record as it is.
-pub fn complete(status: &HatBindingStatus, record: &HatSwapSpec) -> HatBindingStatus {
+/// The status after a recorded transition of this number, whoever recorded it. The outcome is whole and taken from the record as it is, so that
+/// those before it are not needed; the status of before keeps the grant of a quorum alone. Other conditions and effective authority follow from
+/// what is true now and are written by the decision.
+pub fn complete(status: &HatBindingStatus, number: i64, record: &HatSwapSpec) -> HatBindingStatus {
     let outcome = record.outcome.clone().unwrap_or_default();
     let mut next = HatBindingStatus {
         phase: outcome.phase,
-        transitions: status.transitions + 1,
+        transitions: number,
         node_name: outcome.node_name,
         devices: outcome.devices,
         bound_at: outcome.bound_at,

@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use hatrack_api::hat::{HatStatus, condition};
 use hatrack_api::hat_policy::{HatPolicyStatus, throttle as default};
 use hatrack_api::hat_swap::SwapEvent;
-use hatrack_api::{Hat, HatSwap};
+use hatrack_api::{Hat, HatSwapSpec};
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Decision;
-use crate::action::{Action, Uid};
+use crate::action::{Action, Uid, numbered, throttled_name};
 use crate::authority::{Grant, Scope, grants};
 use crate::lifecycle::{is_true, set_condition};
 use crate::moment::seconds_after;
 use crate::supervision;
 use crate::throttles::Limits;
-use crate::world::{Company, created, is_finalized, status_of};
+use crate::world::{Company, created, is_finalized, name_of, status_of};
 
 /// Most wearers that a hat's status lists; the schema has the same limit.
 const MAX_LISTED: usize = 4096;
@@ -128,31 +128,59 @@ impl Decision {
             .world
             .records
             .until(oldest)
-            .filter(|swap| !self.is_needed(swap))
-            .filter_map(|swap| swap.metadata.name.clone())
+            .map(|swap| (name_of(&swap.metadata), swap))
+            .filter(|(name, swap)| !self.tells_more(name, oldest) && !self.is_asked_for(name, &swap.spec))
+            .map(|(name, _)| name)
             .collect();
         for swap in old {
             self.act(Action::Collect { swap });
         }
     }
 
-    /// Records of a live binding restore its status; a SwapOff keeps its cooldown, its attribution, and from what it ended
-    /// those who asked before.
-    fn is_needed(&self, swap: &HatSwap) -> bool {
-        let uid = swap.spec.binding_ref.as_ref().map(|binding| binding.uid.as_str()).unwrap_or_default();
-        if self.world.status(uid).is_some_and(|status| !status.phase.is_ended()) {
-            return true;
-        }
-        if swap.spec.event != SwapEvent::SwapOff {
-            return false;
-        }
-        let limits = Limits::of(self.world.hat(&swap.spec.hat), self.world.policy.as_ref().map(|policy| &policy.spec));
-        let sticky = swap.spec.outcome.as_ref().and_then(|outcome| outcome.sticky_attribution_ends_at.as_ref());
-        let mut waiting = self.world.live_of_hat.get(&swap.spec.hat).into_iter().flatten();
-        let off = swap.spec.occurred_at.0;
+    /// Whether an old record says what was at the beginning of the time for which records are kept: who had the hat when the next one was
+    /// written. Neither is kept without the other.
+    fn tells_more(&self, name: &str, oldest: Timestamp) -> bool {
+        let Some((uid, number)) = numbered(name) else { return false };
+        let is_kept = |record: &HatSwapSpec| record.occurred_at.0 > oldest || self.sticks(record);
+        let records = &self.world.records;
+        let neighbours = [records.before(uid, number), records.after(uid, number).next()];
+        neighbours.into_iter().flatten().any(|(_, swap)| is_kept(&swap.spec))
+    }
+
+    /// Whether a rule asks for a record, however old it is. The last of a binding restores its status, and so does the grant of its quorum; what
+    /// held a request last is not told again; a SwapOff keeps its cooldown, its attribution, and from what it ended those who asked before.
+    fn is_asked_for(&self, name: &str, record: &HatSwapSpec) -> bool {
+        let uid = record.binding_ref.as_ref().map(|binding| binding.uid.as_str()).unwrap_or_default();
+        let restores = |number: i64| {
+            let mut later = self.world.records.after(uid, number);
+            match record.event {
+                SwapEvent::QuorumGrant => later.all(|(_, swap)| swap.spec.event != SwapEvent::QuorumGrant),
+                _ => later.next().is_none(),
+            }
+        };
+        let holds = |transitions: i64| {
+            record.throttle_name.as_ref().is_some_and(|rule| throttled_name(uid, transitions, rule) == name)
+        };
+        let is_last = self.world.status(uid).is_some_and(|status| match numbered(name) {
+            Some((_, number)) => restores(number),
+            None => !status.phase.is_ended() && holds(status.transitions),
+        });
+        is_last || (record.event == SwapEvent::SwapOff && (self.shapes_admission(record) || self.sticks(record)))
+    }
+
+    /// Whether an end still holds requests: by its cooldown, or as it ended something that others had asked for.
+    fn shapes_admission(&self, end: &HatSwapSpec) -> bool {
+        let limits = Limits::of(self.world.hat(&end.hat), self.world.policy.as_ref().map(|policy| &policy.spec));
+        let mut waiting = self.world.live_of_hat.get(&end.hat).into_iter().flatten();
+        let off = end.occurred_at.0;
         seconds_after(off, limits.cooldown) > self.now.wall
             || waiting.any(|uid| self.world.binding(uid).is_some_and(|binding| created(binding) <= off))
-            || sticky.is_some_and(|until| until.0 > self.now.wall)
+    }
+
+    /// Whether what happens with a hat is still attributed to whom it came off.
+    fn sticks(&self, record: &HatSwapSpec) -> bool {
+        let sticky = record.outcome.as_ref().and_then(|outcome| outcome.sticky_attribution_ends_at.as_ref());
+        record.event == SwapEvent::SwapOff && sticky.is_some_and(|until| until.0 > self.now.wall)
     }
 }
 

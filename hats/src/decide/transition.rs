@@ -44,8 +44,9 @@ impl Decision {
         spec.outcome = Some(outcome_of(&status));
         self.finalize(uid, binding);
         let Some(binding) = self.live(uid) else { return };
-        let status = self.dressed(&binding, complete(status_of(&binding), &spec));
-        let name = record_name(uid, status.transitions);
+        let number = status_of(&binding).transitions + 1;
+        let status = self.dressed(&binding, complete(status_of(&binding), number, &spec));
+        let name = record_name(uid, number);
         self.act(Action::Record(record(name, spec).into()));
         self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
     }

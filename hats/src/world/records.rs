@@ -9,16 +9,17 @@
 //! **Lifetime wearers** are the distinct identities in the kept records; the hat's status keeps the largest number seen.
 //!
 //! **Attribution**: between going on and coming off a hat is worn; after that, until the record's `stickyAttributionEndsAt`, what
-//! happens with the hat's authority is still attributed to its last wearer.
+//! happens with the hat's authority is still attributed to its last wearer. The answer is whole for every time in the last
+//! `swapRetentionDays`: of each binding the last record before that is kept as well, until the next is as old.
 
 use std::sync::Arc;
 
-use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::{HatSwap, HatSwapSpec, SwapEvent};
 use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 
 use super::World;
+use crate::action::{Uid, numbered, record_name};
 use crate::lifecycle::Cause;
 
 /// Records in the order in which things happened, then by name.
@@ -28,6 +29,8 @@ type Timeline = OrdSet<(Timestamp, String)>;
 pub(crate) struct Records {
     by_name: OrdMap<String, Arc<HatSwap>>,
     by_time: Timeline,
+    /// Transitions by binding and number.
+    of_binding: OrdSet<(Uid, i64)>,
     /// By wearer, as a timeline of each: there are many wearers with few records each.
     of_wearer: OrdSet<(String, Timestamp, String)>,
     of_hat: OrdMap<String, Timeline>,
@@ -98,6 +101,7 @@ impl Records {
             return false;
         }
         let entry = (swap.spec.occurred_at.0, name.clone());
+        numbered(&name).map(|(binding, number)| self.of_binding.insert((binding.to_owned(), number)));
         self.by_time.insert(entry.clone());
         self.of_wearer.insert((swap.spec.wearer.spiffe_id.clone(), entry.0, entry.1.clone()));
         self.of_hat.entry(swap.spec.hat.clone()).or_default().insert(entry);
@@ -112,6 +116,7 @@ impl Records {
     /// The record, if it was there.
     pub fn remove(&mut self, name: &str) -> Option<Arc<HatSwap>> {
         let swap = self.by_name.remove(name)?;
+        numbered(name).map(|(binding, number)| self.of_binding.remove(&(binding.to_owned(), number)));
         let entry = (swap.spec.occurred_at.0, name.to_owned());
         self.by_time.remove(&entry);
         if let Some(version) = version(&swap) {
@@ -140,6 +145,22 @@ impl Records {
 
     pub fn get(&self, name: &str) -> Option<&HatSwap> {
         self.by_name.get(name).map(AsRef::as_ref)
+    }
+
+    /// Transitions of a binding behind a number, in their order.
+    pub fn after<'a>(&'a self, binding: &'a str, number: i64) -> impl Iterator<Item = (i64, &'a HatSwap)> {
+        let numbers = self.of_binding.range((binding.to_owned(), number.saturating_add(1))..);
+        numbers.take_while(move |(of, _)| of == binding).filter_map(|(of, number)| self.numbered(of, *number))
+    }
+
+    /// The transition of a binding that is kept and comes next before a number.
+    pub fn before(&self, binding: &str, number: i64) -> Option<(i64, &HatSwap)> {
+        let (of, number) = self.of_binding.range(..(binding.to_owned(), number)).next_back()?;
+        if of == binding { self.numbered(of, *number) } else { None }
+    }
+
+    fn numbered(&self, binding: &str, number: i64) -> Option<(i64, &HatSwap)> {
+        Some((number, self.get(&record_name(binding, number))?))
     }
 
     /// Records of a wearer, the newest first.
@@ -214,12 +235,16 @@ impl World {
     /// Every stay of a hat that the kept records tell of, in the order of going on.
     pub fn stays(&self, hat: &str) -> Vec<Stay> {
         let mut stays: Vec<Stay> = vec![];
-        let mut records: Vec<&HatSwap> = self.records.of_hat(hat).collect();
-        records.reverse();
-        for swap in records {
-            let record = &swap.spec;
-            let binding = record.binding_ref.as_ref().map(|binding| binding.uid.clone()).unwrap_or_default();
-            let open = stays.iter_mut().find(|stay| stay.to.is_none() && stay.binding == binding);
+        // By their numbers: the clock may have been set back between two of them.
+        let mut records: Vec<(&str, i64, &HatSwapSpec)> = vec![];
+        for swap in self.records.of_hat(hat) {
+            let number = swap.metadata.name.as_deref().and_then(numbered).map_or(0, |(_, number)| number);
+            let binding = swap.spec.binding_ref.as_ref().map(|binding| binding.uid.as_str()).unwrap_or_default();
+            records.push((binding, number, &swap.spec));
+        }
+        records.sort_by_key(|(binding, number, record)| (*binding, *number, record.occurred_at.0));
+        for (binding, _, record) in records {
+            let open = stays.last_mut().filter(|stay| stay.to.is_none() && stay.binding == binding);
             let outcome = record.outcome.as_ref();
             let goes_on = match outcome {
                 Some(outcome) => outcome.phase.is_worn(),
@@ -233,7 +258,7 @@ impl World {
                 }
                 (None, _) if goes_on => stays.push(Stay {
                     wearer: record.wearer.spiffe_id.clone(),
-                    binding,
+                    binding: binding.to_owned(),
                     from: record.occurred_at.0,
                     to: None,
                     sticky_until: None,
@@ -242,6 +267,7 @@ impl World {
                 _ => {}
             }
         }
+        stays.sort_by(|one, other| (one.from, &one.binding).cmp(&(other.from, &other.binding)));
         stays
     }
 
@@ -260,11 +286,5 @@ impl World {
     /// How the terms of a hat ended, from the kept records.
     pub fn tally(&self, hat: &str) -> Tally {
         self.records.tally(hat)
-    }
-
-    /// The phase that the records say a binding is in: what a lost status is restored from.
-    pub fn recorded_phase(&self, uid: &str) -> Option<Phase> {
-        let last = (1..).map_while(|number| self.records.get(&crate::action::record_name(uid, number))).last()?;
-        last.spec.outcome.as_ref().map(|outcome| outcome.phase)
     }
 }

@@ -205,7 +205,6 @@ fn a_lost_status_is_restored_from_the_records() {
     stage.settle();
     let after = stage.status(&uid);
     assert_eq!((after.phase, after.transitions, after.bound_at), (before.phase, before.transitions, before.bound_at));
-    assert_eq!(stage.world.recorded_phase(&uid), Some(Phase::Active));
 }
 
 #[test]
@@ -336,7 +335,124 @@ fn ended_bindings_and_old_records_are_collected() {
     stage.pass(2 * 24 * 3600);
     stage.settle();
     assert!(stage.world.swap(&format!("{short}-1")).is_none());
-    assert!(stage.world.swap(&format!("{long}-1")).is_some(), "the records of a live binding are kept");
+    assert!(stage.world.swap(&format!("{long}-1")).is_some(), "the last record of a binding is kept");
+}
+
+/// Numbers of the records of a binding that are kept.
+fn kept(stage: &Stage, uid: &str) -> Vec<i64> {
+    let names = stage.world.swaps().filter_map(|(name, _)| name.strip_prefix(uid)?.strip_prefix('-')?.parse().ok());
+    let mut numbers: Vec<i64> = names.collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+const DAY: u64 = 24 * 3600;
+
+#[test]
+fn a_binding_that_is_renewed_past_the_retention_keeps_one_record_that_restores_its_status() {
+    let mut stage = Stage::new();
+    stage.policy(json!({"throttles": {"warmupSeconds": 0}, "swapRetentionDays": 1}));
+    stage.hat("shift", json!({"termSeconds": 3600, "succession": {"policy": "Renew"}}));
+    let uid = stage.ask("shift", "ann");
+    stage.settle();
+    for _ in 0..60 {
+        stage.pass(3600);
+        stage.settle();
+    }
+    // Those of the last 24 hours, and what was on when they began.
+    assert_eq!(kept(&stage, &uid), (37..=61).collect::<Vec<_>>());
+    // Its last renewal is without an end: nothing is recorded of it from then on.
+    stage.hat("shift", json!({"succession": {"policy": "Renew"}}));
+    stage.pass(3600);
+    stage.settle();
+    for _ in 0..2 {
+        stage.pass(DAY);
+        stage.settle();
+    }
+    assert_eq!(kept(&stage, &uid), [62]);
+    let before = stage.status(&uid);
+    assert_eq!((before.phase, before.transitions), (Phase::Active, 62));
+    stage.change(&uid, |binding| binding.status = None);
+    let done = stage.settle();
+    let times = |status: &hatrack_api::HatBindingStatus| (status.bound_at.clone(), status.expires_at.clone());
+    let after = stage.status(&uid);
+    assert_eq!((after.phase, after.transitions, times(&after)), (Phase::Active, 62, times(&before)));
+    assert!(!done.iter().any(|action| matches!(action, Action::Record(_))), "{done:?}");
+}
+
+#[test]
+fn who_had_a_hat_is_known_for_as_long_as_records_are_kept_however_long_ago_it_went_on() {
+    let mut stage = Stage::new();
+    stage.policy(json!({"throttles": {"warmupSeconds": 0, "stickyAttributionSeconds": 60}, "swapRetentionDays": 3}));
+    stage.hat("long", json!({"termSeconds": 10 * DAY, "succession": {"policy": "Renew"}}));
+    let uid = stage.ask("long", "ann");
+    stage.settle();
+    let ago = |stage: &Stage, days: i64| stage.now.wall - jiff::SignedDuration::from_hours(24 * days);
+    let wears = |stage: &Stage, days| stage.world.attribution(&spiffe("ann"), "long", ago(stage, days)).is_some();
+    stage.pass(10 * DAY);
+    stage.settle();
+    stage.pass(2 * DAY);
+    stage.settle();
+    assert_eq!(kept(&stage, &uid), [1, 2], "renewed two days ago, and on a day before that");
+    assert!(wears(&stage, 3) && wears(&stage, 1));
+    stage.pass(DAY);
+    stage.delete(&uid);
+    stage.settle();
+    assert_eq!(kept(&stage, &uid), [2, 3]);
+    stage.pass(2 * DAY);
+    stage.settle();
+    assert_eq!(kept(&stage, &uid), [2, 3], "off for two days, and on a day before that");
+    assert!(wears(&stage, 3) && !wears(&stage, 1));
+    stage.pass(DAY);
+    stage.settle();
+    assert_eq!(kept(&stage, &uid), Vec::<i64>::new());
+}
+
+#[test]
+fn an_exception_from_the_quorum_is_restored_as_one_however_old_it_is() {
+    let mut stage = Stage::new();
+    let bootstrap = json!({"hat": "first", "wearer": spiffe("ann")});
+    stage.policy(json!({"throttles": {"warmupSeconds": 0}, "swapRetentionDays": 1, "bootstrap": bootstrap}));
+    stage.hat("first", json!({"throttles": {"quorumGated": true, "quorumSize": 1}}));
+    let uid = stage.ask("first", "ann");
+    stage.settle();
+    for verdict in ["Probation", "Restore"] {
+        stage.pass(1);
+        stage.judge(&uid, "boss", verdict);
+        stage.settle();
+    }
+    stage.pass(3 * DAY);
+    stage.settle();
+    assert_eq!(kept(&stage, &uid), [1, 4], "the grant of its quorum, and the last");
+    stage.change(&uid, |binding| binding.status = None);
+    stage.settle();
+    assert_eq!((stage.phase(&uid), stage.status(&uid).transitions), (Phase::Active, 4));
+    let second = stage.ask("first", "bob");
+    stage.cosign(&second, "ann");
+    stage.settle();
+    stage.settle();
+    assert_eq!((stage.phase(&uid), stage.phase(&second)), (Phase::Expired, Phase::Active));
+    assert_eq!(stage.records(&uid).last().unwrap().1, "BootstrapEnded");
+}
+
+#[test]
+fn what_holds_a_request_is_recorded_once_however_long_it_holds() {
+    let mut stage = Stage::new();
+    stage.policy(json!({"throttles": {"warmupSeconds": 0}, "swapRetentionDays": 1}));
+    stage.hat("gated", json!({"throttles": {"quorumGated": true, "quorumSize": 1}}));
+    let uid = stage.ask("gated", "ann");
+    for _ in 0..5 {
+        stage.settle();
+        stage.pass(DAY);
+    }
+    assert_eq!(stage.records(&uid).len(), 1);
+    let name = format!("{uid}-0-throttled-quorum");
+    assert!(stage.world.swap(&name).is_some());
+    stage.cosign(&uid, "bob");
+    stage.settle();
+    stage.pass(DAY);
+    stage.settle();
+    assert!(stage.world.swap(&name).is_none(), "nothing holds it any more");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use hatrack_api::hat_swap::Outcome;
 use hatrack_api::{ClusterNode, Hat, HatBinding, HatBindingStatus, HatPolicy, HatSwap};
 use hatrack_hats::authority::{Grant, Scope};
 use hatrack_hats::{Moment, Uid};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 
@@ -74,6 +75,8 @@ pub struct Cluster {
     pub streams: [Vec<Event>; STREAMS],
     version: u64,
     pub asked: u32,
+    /// The latest that the wall clock ever showed.
+    pub latest: Timestamp,
     /// Whether the operator has heard everything.
     pub calm: bool,
 }
@@ -109,12 +112,15 @@ fn catalogue() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// Days for which records are kept: few of what a simulation lasts.
+pub const RETENTION_DAYS: i64 = 3;
+
 pub fn spiffe(name: &str) -> String {
     format!("spiffe://cluster.local/ns/default/sa/{name}")
 }
 
 pub fn policy() -> HatPolicy {
-    let spec = json!({"nodeGraceSeconds": 120, "ttlSecondsAfterEnd": 3600, "swapRetentionDays": 3,
+    let spec = json!({"nodeGraceSeconds": 120, "ttlSecondsAfterEnd": 3600, "swapRetentionDays": RETENTION_DAYS,
         "throttles": {"cooldownSeconds": 60, "warmupSeconds": 20, "maxBindingsPerWearer": 3, "maxNewHatsPerDay": 5},
         "bootstrap": {"hat": "first", "wearer": spiffe("w0")}});
     HatPolicy::new("default", serde_json::from_value(spec).unwrap())
@@ -138,6 +144,7 @@ impl Cluster {
             streams: std::array::from_fn(|_| vec![]),
             version: 0,
             asked: 0,
+            latest: now.wall,
             calm: false,
         };
         cluster.put_policy(policy());

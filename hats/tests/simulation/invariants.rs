@@ -1,6 +1,6 @@
 //! What must hold, in words of its own: this file reads the truth and knows no rule's code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hatrack_api::hat_binding::{Phase, VerdictAction};
 use hatrack_api::hat_swap::{HatSwapSpec, Outcome, SwapEvent};
@@ -8,7 +8,7 @@ use hatrack_api::{Hat, HatBinding, HatBindingStatus, HatSwap};
 use hatrack_hats::World;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::cluster::{Cluster, spiffe};
+use crate::cluster::{Cluster, RETENTION_DAYS, spiffe};
 
 fn worn(phase: Phase) -> bool {
     matches!(phase, Phase::Warmup | Phase::Active | Phase::Probation)
@@ -193,7 +193,7 @@ pub fn on_status(cluster: &Cluster, uid: &str, known: &HatBinding, status: &HatB
         );
         return;
     }
-    assert_eq!(status.transitions, before.transitions + 1, "{uid}: transitions are finished one by one");
+    assert!(status.transitions > before.transitions, "{uid}: a transition is undone");
     let record = cluster.swaps.get(&format!("{uid}-{}", status.transitions));
     let Some(outcome) = record.and_then(|record| record.spec.outcome.as_ref()) else {
         panic!("{uid}: a status before its record");
@@ -245,6 +245,58 @@ fn granted_exactly(cluster: &Cluster) {
     }
     let orphan = cluster.grants.keys().find(|(uid, _)| !cluster.bindings.contains_key(uid));
     assert!(orphan.is_none(), "authority of nobody: {orphan:?}");
+}
+
+/// What the records that are kept say of the past.
+pub fn in_calm(cluster: &Cluster, world: &World) {
+    let oldest = cluster.latest - SignedDuration::from_hours(24 * RETENTION_DAYS);
+    let hats: BTreeSet<&String> = cluster.history.iter().map(|swap| &swap.spec.hat).collect();
+    for hat in hats {
+        let stays = world.stays(hat).into_iter();
+        let kept = stays.map(|stay| (stay.binding, stay.from, stay.to, stay.sticky_until));
+        assert_eq!(since(oldest, kept), since(oldest, stays_of(cluster, hat)), "{hat}: who had it since {oldest}");
+    }
+    few_are_kept(cluster, oldest);
+}
+
+/// A binding, when its hat went on, when it came off, and until when it stuck.
+type Span = (String, Timestamp, Option<Timestamp>, Option<Timestamp>);
+
+/// By all records ever written.
+fn stays_of(cluster: &Cluster, hat: &str) -> Vec<Span> {
+    let mut stays: Vec<Span> = vec![];
+    for record in cluster.history.iter().map(|swap| &swap.spec).filter(|record| record.hat == hat) {
+        let (uid, Some(outcome)) = (&record.binding_ref.as_ref().unwrap().uid, &record.outcome) else { continue };
+        let open = stays.iter_mut().find(|stay| stay.0 == *uid && stay.2.is_none());
+        match open {
+            Some(stay) if !worn(outcome.phase) => {
+                stay.2 = Some(record.occurred_at.0);
+                stay.3 = outcome.sticky_attribution_ends_at.as_ref().map(|until| until.0);
+            }
+            None if worn(outcome.phase) => stays.push((uid.clone(), record.occurred_at.0, None, None)),
+            _ => {}
+        }
+    }
+    stays
+}
+
+/// Those that reach into a time, from then on.
+fn since(oldest: Timestamp, stays: impl IntoIterator<Item = Span>) -> BTreeSet<Span> {
+    let reaches = |stay: &Span| stay.2.is_none_or(|to| to > oldest);
+    stays.into_iter().filter(reaches).map(|(uid, from, to, sticky)| (uid, from.max(oldest), to, sticky)).collect()
+}
+
+/// Beside the ends, of which some hold a request, a binding keeps what restores it and what was on when the kept time began.
+fn few_are_kept(cluster: &Cluster, oldest: Timestamp) {
+    // The wall clock may have been set back since.
+    let oldest = after(oldest, -1_200);
+    let old = cluster.swaps.values().filter(|swap| swap.spec.occurred_at.0 < oldest && swap.spec.outcome.is_some());
+    let mut kept: BTreeMap<&String, usize> = BTreeMap::new();
+    for swap in old.filter(|swap| swap.spec.event != SwapEvent::SwapOff) {
+        *kept.entry(&swap.spec.binding_ref.as_ref().unwrap().uid).or_default() += 1;
+    }
+    let many = kept.iter().find(|(_, count)| **count > 2);
+    assert!(cluster.policy.is_none() || many.is_none(), "records that nobody needs are kept: {many:?}");
 }
 
 /// On no machine do two wearers have one device.

@@ -91,6 +91,7 @@ impl Simulation {
         let start: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let wall = start + jiff::SignedDuration::from_secs(since_start + self.stepped);
         self.cluster.now = Moment { wall, steady };
+        self.cluster.latest = self.cluster.latest.max(wall);
     }
 
     /// Everything arrives and nothing fails, until nothing is left to do.
@@ -102,6 +103,7 @@ impl Simulation {
             if !self.operator.settle(&mut self.cluster) {
                 invariants::when_up_to_date(&self.cluster, self.operator.world());
                 invariants::after_each_step(&self.cluster);
+                invariants::in_calm(&self.cluster, self.operator.world());
                 self.cluster.calm = false;
                 return;
             }

@@ -1,4 +1,4 @@
-//! People: they ask, often all at once, vouch, judge, leave, and change the catalogue.
+//! People: they ask, often all at once, vouch, judge, leave, lose statuses, and change the catalogue.
 
 use fastrand::Rng;
 use hatrack_api::{Hat, HatBinding};
@@ -22,7 +22,8 @@ pub fn act(cluster: &mut Cluster, rng: &mut Rng) {
         50..75 => on_some(cluster, rng, cosign),
         75..88 => on_some(cluster, rng, judge),
         88..94 => turn_the_supervisors(cluster, rng),
-        94..97 => {
+        94 => on_some(cluster, rng, |cluster, uid, _| cluster.change_binding(uid, |binding| binding.status = None)),
+        95..97 => {
             if cluster.policy.is_some() {
                 cluster.drop_policy();
             } else {
