@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hatrack_testbed::{Matcher, Response};
+use hatrack_testbed::{Matcher, Response, timed};
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -54,7 +54,8 @@ async fn after_an_outage_the_newest_state_goes_out_and_no_older_one() {
     agent.looked(looks + 1.0).await;
     proxy.clear();
     proxy.restore().unwrap();
-    bench.node_until("the newest name", |node| system_name(node) == Some("Found")).await;
+    let found = bench.node_until("the newest name", |node| system_name(node) == Some("Found"));
+    timed("the API server can be reached again, the newest state is shown", found).await;
     agent.ready().await;
     let written: Vec<_> = proxy.requests().into_iter().filter(|request| request.path.ends_with("/status")).collect();
     assert_eq!(written.len(), 1, "{written:#?}");

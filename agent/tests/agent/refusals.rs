@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hatrack_api::access;
-use hatrack_testbed::{ControlPlane, Identity, Options, Server};
+use hatrack_testbed::{ControlPlane, Identity, Options, Server, timed};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -42,7 +42,7 @@ async fn a_certificate_that_expires_is_told_and_its_successor_is_taken() {
     fs::write(setup.folder.join("node.pem"), &bench.identity.cert_pem).unwrap();
     agent.not_ready("the Lease is not renewed").await;
     fs::write(setup.folder.join("node.key"), &bench.identity.key_pem).unwrap();
-    agent.ready().await;
+    timed("the agent has a new certificate, it is ready", agent.ready()).await;
     agent.says("the Lease is renewed again").await;
 }
 

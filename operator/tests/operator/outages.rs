@@ -4,7 +4,7 @@ use hatrack_api::HatBinding;
 use hatrack_api::access::hat_role_name;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::HatSwap;
-use hatrack_testbed::{FaultProxy, Server, soon};
+use hatrack_testbed::{FaultProxy, Server, soon, timed};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -130,7 +130,8 @@ async fn a_certificate_that_expires_is_told_and_its_successor_is_taken() {
     assert!(line["hint"].as_str().unwrap().contains("renew the operator's certificate"), "{line}");
     let binding = bench.ask(&hat, "ann").await;
     std::fs::rename(cluster.kubeconfig(cluster.plane.url()), &file).unwrap();
-    bench.phase(&binding, Phase::Active).await;
+    timed("the operator has a new certificate, what was asked for is Active", bench.phase(&binding, Phase::Active))
+        .await;
     operator.ready().await;
     assert_eq!(bench.reasons(&binding).await, ["Admitted"]);
 }

@@ -1,7 +1,7 @@
 //! Hats that need a machine: placed, stopped in two steps, moved when the machine is lost.
 
 use hatrack_api::hat_binding::Phase;
-use hatrack_testbed::{soon, unique};
+use hatrack_testbed::{soon, timed, unique};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -150,7 +150,7 @@ async fn a_node_of_which_nothing_may_be_written_takes_nothing_more_and_stands_in
     );
     assert!(assigned(&guarded.nodes().get(&guarded.name).await.unwrap()).is_empty());
     guards.delete(&guarded.name, &DeleteParams::default()).await.unwrap();
-    bench.phase(&second, Phase::Active).await;
+    timed("a node may be written again, what it held is Active", bench.phase(&second, Phase::Active)).await;
     guarded.until("both hats in its list", |node| assigned(node).len() == 2).await;
     assert_eq!(bench.reasons(&first).await, ["Admitted"]);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use hatrack_api::HatBinding;
 use hatrack_api::access::hat_role_name;
 use hatrack_api::hat_binding::Phase;
-use hatrack_testbed::{FaultProxy, Program, soon, unique};
+use hatrack_testbed::{FaultProxy, Program, soon, timed, unique};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -64,8 +64,8 @@ async fn a_leader_that_is_killed_in_the_middle_leaves_no_record_twice() {
         acted(&first, "record", before + 5.0).await;
         first.signal(Signal::SIGKILL);
     });
+    timed("a leader was killed, all are Active", all_active(&bench, &bindings)).await;
     for binding in &bindings {
-        bench.phase(binding, Phase::Active).await;
         assert_eq!(bench.reasons(binding).await, ["Admitted"]);
     }
     leads(&second).await;
@@ -89,9 +89,7 @@ async fn a_leader_that_was_stopped_for_a_while_overwrites_nothing() {
         acted(&first, "record", 5.0).await;
         first.signal(Signal::SIGSTOP);
     });
-    for binding in &bindings {
-        bench.phase(binding, Phase::Active).await;
-    }
+    timed("a leader was stopped, all are Active", all_active(&bench, &bindings)).await;
     leads(&second).await;
     let statuses = statuses(&bench, &bindings).await;
     first.signal(Signal::SIGCONT);
@@ -100,6 +98,12 @@ async fn a_leader_that_was_stopped_for_a_while_overwrites_nothing() {
     assert_eq!(self::statuses(&bench, &bindings).await, statuses);
     for binding in &bindings {
         assert_eq!(bench.reasons(binding).await, ["Admitted"]);
+    }
+}
+
+async fn all_active(bench: &Bench, bindings: &[HatBinding]) {
+    for binding in bindings {
+        bench.phase(binding, Phase::Active).await;
     }
 }
 
@@ -137,7 +141,7 @@ const DEVICES: usize = 12;
 async fn a_leader_that_is_cut_off_leaves_no_record_and_no_device_twice() {
     let cluster = breakable().await;
     let proxy = FaultProxy::start(&cluster.plane, &cluster.identity()).unwrap();
-    for fault in ["cut", "stall"] {
+    for (fault, words) in [("cut", "is cut off"), ("stall", "is answered nothing")] {
         let bench = Bench::in_cluster(&cluster).await;
         let model = unique("model");
         let devices: Vec<_> = (0..DEVICES).map(|number| gpu(&format!("gpu-{number}"), &model, "24Gi")).collect();
@@ -156,7 +160,7 @@ async fn a_leader_that_is_cut_off_leaves_no_record_and_no_device_twice() {
             // What was sent and not answered may have been done.
             if fault == "cut" { proxy.cut().await } else { proxy.stall() }
         });
-        leads(&second).await;
+        timed(&format!("a leader {words}, another leads"), leads(&second)).await;
         all_settled(&bench, &bindings).await;
         proxy.restore().unwrap();
         first.says("another operator leads").await;
@@ -220,8 +224,8 @@ async fn a_follower_that_is_killed_disturbs_nobody() {
         acted(&first, "record", before + 5.0).await;
         second.signal(Signal::SIGKILL);
     });
+    timed("a follower was killed, all are Active", all_active(&bench, &bindings)).await;
     for binding in &bindings {
-        bench.phase(binding, Phase::Active).await;
         assert_eq!(bench.reasons(binding).await, ["Admitted"]);
     }
     let still = cluster.leader().await.spec.unwrap();

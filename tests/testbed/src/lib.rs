@@ -46,7 +46,7 @@ pub use error::{Error, Result};
 pub use fault_proxy::{FaultProxy, Matcher, Recorded, Response};
 pub use fingerprint::fingerprint;
 pub use manifests::load as manifests;
-pub use program::{PATIENCE, Program, soon};
+pub use program::{PATIENCE, Program, soon, timed};
 pub use servers::{Options, Server};
 
 /// A name that no other test has, in this process, another or an earlier run: `<prefix>-` and at

@@ -1,12 +1,13 @@
 //! A program of hatrack that runs as it is installed: its log, its pages, its end.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::missing_panics_doc, reason = "a helper of a test fails the test")]
+#![allow(clippy::print_stdout, reason = "who reads the tests reads what they measured")]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,6 +29,14 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(elapsed) => panic!("{what} did not happen within {PATIENCE:?}: {elapsed}"),
     }
+}
+
+/// Prints how long it took after a fault until `what` was so: the figures of `docs/reliability.md` (`--nocapture` shows them).
+pub async fn timed<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let since = Instant::now();
+    let value = future.await;
+    println!("measured: {what}: {:.1} s", since.elapsed().as_secs_f64());
+    value
 }
 
 /// A running program that logs JSON to standard error and serves `/metrics`, `/healthz` and `/readyz`. It is killed when the value is
