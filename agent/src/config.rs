@@ -328,7 +328,7 @@ pub enum NvmlMode {
     /// If NVIDIA's driver holds a GPU of the machine.
     #[default]
     Auto,
-    /// Never.
+    /// Never: what it told earlier is taken back, and whether a GPU is divided by MIG is not known.
     Off,
 }
 

@@ -18,6 +18,7 @@ mod identity;
 pub mod once;
 mod request;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use hatrack_api::enrollment::{InvalidToken, TokenFile};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 pub use self::authority::AuthorityError;
@@ -223,7 +225,7 @@ impl Keeper {
 
     /// Does what is due; for how long there is nothing to do, if nothing was.
     async fn turn(&mut self) -> Result<Option<Duration>, EnrollError> {
-        let identity = Identity::load(&self.desk.folder)?;
+        let identity = self.desk.on_disk(Identity::load).await?;
         if let Some(identity) = &identity {
             self.clock.is_after(identity.received);
             self.enrolled.send_modify(|enrolled| enrolled.expires = Some(identity.expires));
@@ -324,22 +326,36 @@ impl Desk {
 
     /// Asks for a certificate, waits for it, and puts it away.
     async fn apply(&self, server: &ApiServer, cluster: &Cluster, applicant: &Applicant) -> Result<(), EnrollError> {
-        let pending = Pending::load_or_create(&self.folder)?;
+        let pending = self.on_disk(Pending::load_or_create).await?;
         let certificate = match request::certificate(server, applicant, &pending).await {
             Ok(certificate) => certificate,
             Err(error) => {
                 // The same key would lead to the same request, which is decided.
                 if matches!(error, EnrollError::Denied(_) | EnrollError::Failed(_) | EnrollError::Gone) {
-                    Pending::forget(&self.folder)?;
+                    self.on_disk(Pending::forget).await?;
                 }
                 return Err(error);
             }
         };
         let identity = Identity::issued(cluster.clone(), &certificate, &pending, &applicant.name, self.clock.now())?;
-        identity.save(&self.folder, &pending)?;
-        Pending::forget(&self.folder)?;
-        tracing::info!(name = applicant.name, expires = %identity.expires, "received a certificate");
+        let expires = identity.expires;
+        let put_away = move |folder: &Path| {
+            identity.save(folder, &pending)?;
+            Pending::forget(folder)
+        };
+        self.on_disk(put_away).await?;
+        tracing::info!(name = applicant.name, %expires, "received a certificate");
         Ok(())
+    }
+
+    /// Works in the folder on another thread: a disk that is slow to sync must not hold up the Lease.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T, IdentityError> + Send + 'static,
+    ) -> Result<T, IdentityError> {
+        let folder = self.folder.clone();
+        let done = spawn_blocking(move || work(&folder)).await;
+        done.unwrap_or_else(|error| Err(IdentityError::file("use", &self.folder)(io::Error::other(error))))
     }
 }
 

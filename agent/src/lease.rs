@@ -119,6 +119,8 @@ impl Keeper {
                     sleep_until(due).await;
                 }
                 Err(failure) => {
+                    // Once a period whatever a busy server asks for: a node that falls silent is fenced and its hats are moved, which costs
+                    // the server more than this write.
                     let wait = self.failed(&failure).min(self.timing.period.get());
                     sleep(wait).await;
                 }

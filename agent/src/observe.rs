@@ -250,7 +250,9 @@ mod tests {
     #[test]
     fn who_has_not_answered_is_awaited() {
         let mut answers = Answers::default();
-        assert!(awaited(&answers, false).is_empty());
+        assert!(awaited(&answers, true).is_empty(), "nobody is asked");
+        answers.nvml = nvidia::View::Pending;
+        assert!(awaited(&answers, false).is_empty(), "no GPU has its driver");
         assert_eq!(awaited(&answers, true), ["NVML"]);
         answers.nvml = nvidia::View::Report(nvidia::Report::default());
         assert!(awaited(&answers, true).is_empty());

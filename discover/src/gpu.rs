@@ -138,9 +138,9 @@ pub fn carries_instances(device: &Device) -> bool {
 
 /// Adds what NVML told earlier, while it has not answered yet or cannot: what it alone knows is not absent because it is
 /// silent. `previous` are the devices of an earlier look, from this run or an earlier one. A GPU whose own UUID says that
-/// it is another one keeps nothing.
+/// it is another one keeps nothing, and none does where nobody asks NVML any more: it would stand for ever.
 pub fn recall(devices: &mut Vec<Device>, previous: &[Device], nvml: &View) {
-    if matches!(nvml, View::Report(_)) {
+    if matches!(nvml, View::NotAsked | View::Report(_)) {
         return;
     }
     for device in devices.iter_mut().filter(|device| is_silent(device)) {

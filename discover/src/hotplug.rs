@@ -144,9 +144,9 @@ async fn next_uevent(uevents: Option<&Uevents>) -> io::Result<Event> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::PathBuf;
     use std::time::Duration;
+
+    use hatrack_fixtures::uevent;
 
     use super::*;
 
@@ -156,23 +156,10 @@ mod tests {
         assert!(matches!(hotplug.changed().await, Err(Ended)));
     }
 
-    /// Asks the kernel for an event of a PCI bridge, which no driver and no rule of udev minds; false where that cannot be.
-    fn ring() -> bool {
-        let bridges = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
-        let is_bridge =
-            |path: &PathBuf| fs::read_to_string(path.join("class")).is_ok_and(|class| class.starts_with("0x06"));
-        let Some(bridge) = bridges.map(|entry| entry.path()).find(is_bridge) else {
-            println!("SKIPPED: this machine has no PCI bridge");
-            return false;
-        };
-        let written = fs::write(bridge.join("uevent"), "change");
-        written.inspect_err(|error| println!("SKIPPED: `{}` cannot be written: {error}", bridge.display())).is_ok()
-    }
-
     #[tokio::test]
     async fn a_change_is_told() {
         let mut hotplug = Hotplug::open().unwrap();
-        if !ring() {
+        if !uevent::is_announced(uevent::Device::Bridge) {
             return;
         }
         let told = async {

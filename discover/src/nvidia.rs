@@ -14,8 +14,10 @@ pub use nvml::LIBRARY_VARIABLE;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum View {
-    /// Nothing yet: PCI facts stand alone.
+    /// Nobody asks it: PCI facts stand alone, and what it told earlier does not count.
     #[default]
+    NotAsked,
+    /// Nothing yet: what it told earlier stands.
     Pending,
     /// Its last report.
     Report(Report),

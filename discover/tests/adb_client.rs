@@ -134,6 +134,19 @@ async fn an_old_server_is_followed_too() {
 }
 
 #[tokio::test]
+async fn a_change_on_an_old_server_outlives_the_answer_of_a_phone() {
+    let adb = Server::start().await.unwrap();
+    adb.behave(Manner::OldAndCrowded);
+    let phones = [Phone::on_usb("A", "1-1"), Phone::on_usb("B", "1-2").in_state("unauthorized")];
+    adb.set(phones[..1].iter().cloned());
+    let timing = Timing { deadline: LONG * 10, phone_deadline: LONG * 10, check: LONG * 10, ..quick() };
+    let mut following = Following::start(adb.address(), timing);
+    following.until_listed(1).await;
+    adb.set(phones);
+    following.until_listed(2).await;
+}
+
+#[tokio::test]
 async fn a_phone_is_asked_once_while_its_connection_lasts() {
     let adb = Server::start().await.unwrap();
     let phones: Vec<_> = (1..=20).map(|port| Phone::on_usb(&format!("R{port}"), &format!("1-{port}"))).collect();

@@ -66,6 +66,7 @@ trials!(
     the_child_ends_with_its_parent,
     mig_instances_are_devices_and_their_gpu_is_not,
     silence_changes_no_fact,
+    what_it_told_does_not_outlive_that_it_is_asked,
 );
 
 /// A machine with a fake NVML, and the program that probes it.
@@ -355,6 +356,20 @@ async fn silence_changes_no_fact() {
             (&after.name, &after.attributes, &after.capacity)
         );
     }
+}
+
+async fn what_it_told_does_not_outlive_that_it_is_asked() {
+    let instance = json!({"place": [1, 0], "uuid": "MIG-1", "profile": "7g.80gb", "memory": 80_000_000_000_u64});
+    let mut machine = eight_with(2, &json!({"mig": true, "instances": [instance]}));
+    machine["gpus"][5]["lost"] = json!(true);
+    let told = inventory_of_fixture(&View::Report(Fake::new(&machine).report().await), None);
+    assert_eq!((told.devices.len(), health_of(&told, 5).0), (9, HealthState::Unusable));
+    let never = inventory_of_fixture(&View::NotAsked, None);
+    assert_eq!(inventory_of_fixture(&View::NotAsked, Some(&told)), never);
+    assert_eq!((never.devices.len(), health_of(&never, 5)), (8, (HealthState::Ready, "DriverBound".to_owned())));
+    let failed = probe::ask(Path::new("/nowhere"), PATIENCE).await;
+    let silent = inventory_of_fixture(&failed, Some(&told));
+    assert_eq!(inventory_of_fixture(&View::NotAsked, Some(&silent)), never, "nor does its silence");
 }
 
 fn inventory_of_fixture(nvml: &View, previous: Option<&Inventory>) -> Inventory {

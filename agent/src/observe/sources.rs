@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::client::backoff::jittered;
-use crate::config::Config;
+use crate::config::{Config, NvmlMode};
 use crate::log::chain;
 
 /// What makes the observer look, and the answers that it merges.
@@ -33,7 +33,10 @@ impl Sources {
     /// Opens hotplug, for a copy of a tree as well as for the machine itself, and begins to follow the adb server if one is configured. `told` is what NVML
     /// told before the agent was restarted: it stands until NVML answers again.
     pub fn open(config: &Config, told: Option<nvidia::Report>, nudge: Arc<Notify>) -> Self {
-        let (nvml, nvml_heard) = watch::channel(told.map_or(nvidia::View::Pending, nvidia::View::Report));
+        let (nvml, nvml_heard) = watch::channel(match config.nvml.mode {
+            NvmlMode::Auto => told.map_or(nvidia::View::Pending, nvidia::View::Report),
+            NvmlMode::Off => nvidia::View::NotAsked,
+        });
         let mut tasks = JoinSet::new();
         let adb = match config.adb.server {
             Some(server) => {

@@ -126,6 +126,37 @@ async fn an_xid_error_is_history_when_the_agent_starts_after_the_reset_that_it_a
 }
 
 #[tokio::test]
+async fn what_nvml_told_goes_when_it_is_switched_off_and_is_remembered_when_it_is_switched_on_again() {
+    let bench = Bench::new("server-8gpu").await;
+    let mut silent = one_gpu();
+    silent["gpus"][0]["recoveryAction"] = json!(null);
+    let nvml = FakeNvml::new(&silent);
+    let mut setup = bench.direct();
+    let without = setup.tables.clone();
+    nvml.serve(&mut setup);
+    let told = |node: &ClusterNode| json!(node.status).to_string().contains("cudaVersion");
+    let is_ill = |node: &ClusterNode| reasons(node).contains(&"Xid48".to_owned());
+    let agent = setup.start();
+    bench.node_until("what NVML tells", told).await;
+    nvml.xid(0, 48);
+    bench.node_until("the XID error", is_ill).await;
+    agent.ready().await;
+    assert!(agent.stop().await.success());
+    fs::remove_file(nvml.path("events")).unwrap();
+
+    let with = std::mem::replace(&mut setup.tables, without);
+    let agent = setup.start();
+    let node = bench.node_until("what PCI tells alone", |node| !told(node)).await;
+    assert!(reasons(&node).iter().all(|reason| reason == "DriverBound"), "{:?}", reasons(&node));
+    agent.ready().await;
+    assert!(agent.stop().await.success());
+
+    setup.tables = with;
+    let _agent = setup.start();
+    bench.node_until("what NVML tells, and told", |node| told(node) && is_ill(node)).await;
+}
+
+#[tokio::test]
 async fn what_phones_told_outlives_a_restart() {
     let bench = Bench::new("phones-20").await;
     let adb = Server::start().await.unwrap();

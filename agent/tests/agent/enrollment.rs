@@ -13,7 +13,10 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 use tokio::time::{Duration, sleep};
 
 use crate::clock::{WallClock, skewed};
@@ -110,6 +113,24 @@ async fn a_machine_enrolls_with_its_token_and_lives_on_its_certificate_until_it_
     let bindings: Api<ClusterRoleBinding> = Api::all(bench.admin.clone());
     bindings.delete(&node_role_name(&bench.name), &DeleteParams::default()).await.unwrap();
     agent.not_ready("forbidden").await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_slow_to_give_the_key_holds_up_nothing_else() {
+    let (bench, _token) = machine_with_a_token().await;
+    bench.allow(&bench.name, &bench.identity).await;
+    let state = bench.setup().state_dir();
+    std::fs::create_dir(&state).unwrap();
+    let key = state.join("requested.key");
+    // Who reads a pipe waits until it has been written to, and who opens it to write until somebody reads.
+    mkfifo(&key, Mode::S_IRWXU).unwrap();
+    let agent = setup(&bench).start();
+    let disk = spawn_blocking(move || std::fs::OpenOptions::new().write(true).open(key).unwrap());
+    let disk = soon("the key is read", disk).await.unwrap();
+    assert_eq!(soon("an answer meanwhile", agent.get("/healthz")).await, (200, "ok\n".to_owned()));
+    drop(disk);
+    decide(&bench, &request(&bench).await, "Approved", "").await;
+    agent.ready().await;
 }
 
 #[tokio::test]

@@ -43,6 +43,20 @@ async fn a_lease_that_is_deleted_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_busy_server_that_asks_for_a_longer_pause_than_a_lease_lasts_is_asked_once_a_period() {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    let renewals = Matcher::new(Method::PUT, "/leases/");
+    let busy = Response::failure(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", "slow down");
+    proxy.answer(renewals.clone(), busy.header("Retry-After", "3600"), 3);
+    let agent = bench.through(&proxy).start();
+    soon("a renewal after three refusals", proxy.answered(&renewals, 4)).await;
+    let busy = agent.metric("hatrack_agent_api_requests_total{verb=\"replace\",outcome=\"busy\"}").await;
+    assert!((busy - 3.0).abs() < f64::EPSILON, "{busy}");
+    agent.ready().await;
+}
+
+#[tokio::test]
 async fn a_status_that_is_refused_does_not_end_the_lease() {
     let bench = Bench::new(MACHINE).await;
     let proxy = bench.proxy();

@@ -22,7 +22,6 @@ min = \"20ms\"
 max = \"300ms\"
 [discovery]
 coalesce = \"5ms\"
-full-pass = \"1h\"
 ";
 
 /// What the agent is started with.
@@ -40,6 +39,8 @@ pub struct Setup {
     pub wrapper: Vec<String>,
     /// How long a restarted agent waits for answers.
     pub settle: &'static str,
+    /// The longest time between two looks.
+    pub full_pass: &'static str,
     /// What stands below the other tables.
     pub tables: String,
     pub environment: Vec<(&'static str, String)>,
@@ -57,6 +58,7 @@ impl Setup {
             top: String::new(),
             wrapper: Vec::new(),
             settle: "30s",
+            full_pass: "1h",
             tables: "[nvml]\nmode = \"off\"\n".to_owned(),
             environment: Vec::new(),
         }
@@ -82,7 +84,7 @@ impl Setup {
         let file = self.folder.join("agent.toml");
         let text = format!(
             "name = \"{}\"\nclass = \"{}\"\nroot = \"{}\"\nstate-dir = \"{}\"\nlisten = \"127.0.0.1:0\"\n{}[api]\n\
-             request-timeout = \"2s\"\n{}{PERIODS}settle = \"{}\"\n{}",
+             request-timeout = \"2s\"\n{}{PERIODS}settle = \"{}\"\nfull-pass = \"{}\"\n{}",
             self.name,
             self.class,
             self.root.display(),
@@ -90,6 +92,7 @@ impl Setup {
             self.top,
             self.api,
             self.settle,
+            self.full_pass,
             self.tables
         );
         std::fs::write(&file, text).unwrap();

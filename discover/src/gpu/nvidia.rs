@@ -162,7 +162,7 @@ impl Card<'_> {
 
     fn verdict_of_nvml(&self, nvml: &View) -> Option<Health> {
         match nvml {
-            View::Pending => None,
+            View::NotAsked | View::Pending => None,
             View::Failed(failure) => Some(Health::degraded(&failure.reason, &failure.message)),
             View::Report(report) => match self.told {
                 Some(gpu) => gpu.verdict(),

@@ -103,16 +103,13 @@ impl From<Uevent<'_>> for Event {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::time::Duration;
 
+    use hatrack_fixtures::{skip, uevent};
     use nix::sys::socket::{getsockname, sendto};
     use tokio::time::timeout;
 
     use super::*;
-
-    /// The kernel sends an event for it when it is asked to (kernel documentation, `ABI/testing/sysfs-uevent`).
-    const LOOPBACK: &str = "/sys/class/net/lo/uevent";
 
     /// Waits for the first message that `wanted` knows, as it came from the socket.
     async fn first(uevents: &Uevents, wanted: impl Fn(&[u8]) -> bool) -> Vec<u8> {
@@ -133,17 +130,10 @@ mod tests {
         timeout(Duration::from_secs(20), search).await.expect("no such message came")
     }
 
-    /// Asks the kernel for an event of the loopback interface; false where this process must not.
-    fn ring() -> bool {
-        fs::write(LOOPBACK, "change")
-            .inspect_err(|error| println!("SKIPPED: {LOOPBACK} cannot be written: {error}"))
-            .is_ok()
-    }
-
     #[tokio::test]
     async fn the_kernel_is_heard() {
         let uevents = Uevents::open().unwrap();
-        if !ring() {
+        if !uevent::is_announced(uevent::Device::Loopback) {
             return;
         }
         let message = first(&uevents, |message| message.starts_with(b"change@/devices/virtual/net/lo\0")).await;
@@ -160,8 +150,7 @@ mod tests {
                 .unwrap();
         let listener: NetlinkAddr = getsockname(uevents.socket.as_raw_fd()).unwrap();
         if let Err(error) = sendto(forger.as_raw_fd(), FORGED, &listener, MsgFlags::empty()) {
-            println!("SKIPPED: a message cannot be forged here: {error}");
-            return;
+            return skip(&format!("a message cannot be forged here: {error}"));
         }
         let read = uevents.socket.async_io(Interest::READABLE, read);
         assert!(matches!(timeout(Duration::from_secs(20), read).await.unwrap(), Ok(Read::Nothing)));
@@ -173,7 +162,7 @@ mod tests {
         let uevents = Uevents::open().unwrap();
         setsockopt(uevents.socket.get_ref(), sockopt::RcvBuf, &0).unwrap();
         for _ in 0..1000 {
-            if !ring() {
+            if !uevent::is_announced(uevent::Device::Loopback) {
                 return;
             }
         }

@@ -120,28 +120,85 @@ mod tests {
 
     use super::*;
 
-    fn all() -> Vec<Health> {
-        let states =
-            "device offline unauthorized authorizing connecting bootloader recovery sideload rescue host detached";
-        let states = states.split(' ').map(State::from_text).chain([
-            State::NoPermissions("x".repeat(600)),
-            State::Unknown,
-            State::Other("\u{1F4A5}".repeat(600)),
-        ]);
-        let modes = Mode::ALL.into_iter().map(|mode| Situation::Mode(mode).health());
-        let views = [View::NotAsked, View::Pending, View::Listed(vec![]), View::Unreachable("y".repeat(600))];
-        let mut all: Vec<_> = states.map(|state| Situation::Adb(&state).health()).chain(modes).collect();
-        all.extend(views.iter().map(|view| Situation::Unlisted(view).health()));
-        all.extend([Situation::NotAuthorized.health(), Situation::Zombie.health()]);
-        all
+    /// What adb says of a phone, with the reason that follows and words of what to do.
+    const BY_STATE: [(&str, &str, &str); 15] = [
+        ("device", "AdbDevice", ""),
+        ("offline", "AdbOffline", "`adb reconnect offline`, then replug it"),
+        ("unauthorized", "AdbUnauthorized", "accept the key on its screen"),
+        ("authorizing", "AdbAuthorizing", "its key is being checked"),
+        ("connecting", "AdbConnecting", "the connection is being made"),
+        ("no permissions (user in plugdev group?)", "AdbNoPermissions", "may not open it: it needs a udev rule"),
+        ("bootloader", "AdbBootloader", "`fastboot reboot`"),
+        ("recovery", "AdbRecovery", "recovery system: `adb reboot`"),
+        ("sideload", "AdbSideload", "waits for a package: `adb reboot`, or give it one"),
+        ("rescue", "AdbRescue", "rescue mode: choose to reboot on its screen"),
+        ("host", "AdbHost", "replug it the other way round"),
+        ("detached", "AdbDetached", "`adb attach`, or replug it"),
+        ("unknown", "AdbUnknown", "adb does not know its state: replug it"),
+        ("levitating", "AdbUnknown", "adb says `levitating`, which hatrack does not know"),
+        ("", "AdbUnknown", "replug it"),
+    ];
+
+    /// The same for the modes that the bus shows.
+    const BY_MODE: [(Mode, &str, &str); Mode::ALL.len()] = [
+        (Mode::Adb, "AdbOff", "switch on USB debugging"),
+        (Mode::Mtp, "AdbOff", "switch on USB debugging"),
+        (Mode::Ptp, "AdbOff", "switch on USB debugging"),
+        (Mode::Tethering, "AdbOff", "switch on USB debugging"),
+        (Mode::Midi, "AdbOff", "switch on USB debugging"),
+        (Mode::Webcam, "AdbOff", "switch on USB debugging"),
+        (Mode::Accessory, "AccessoryMode", "an app has switched it to accessory mode: replug it"),
+        (Mode::Fastboot, "FastbootMode", "boot loader: `fastboot reboot`"),
+        (Mode::Edl, "EdlMode", "Qualcomm's emergency download mode: hold power"),
+        (Mode::Preloader, "PreloaderMode", "MediaTek's preloader: hold power"),
+        (Mode::Download, "DownloadMode", "Unisoc's download mode: hold power"),
+        (Mode::Rockusb, "RockusbMode", "Rockchip's loader: power it off and on"),
+        (Mode::Odin, "OdinMode", "Samsung's download mode: hold power and volume down"),
+        (Mode::Apple, "AppleDevice", "Android phones alone"),
+        (Mode::AppleDfu, "AppleDfuMode", "Android phones alone"),
+        (Mode::AppleRecovery, "AppleRecoveryMode", "Android phones alone"),
+        (Mode::AppleRestore, "AppleRestoreMode", "Android phones alone"),
+    ];
+
+    fn assert_says(health: &Health, reason: &str, words: &str, of: &dyn std::fmt::Debug) {
+        assert_eq!(health.reason, reason, "{of:?}");
+        assert!(health.message.contains(words), "{of:?}: {}", health.message);
+        let is_ready = reason == "AdbDevice";
+        assert_eq!((health.state == HealthState::Ready, health.message.is_empty()), (is_ready, is_ready), "{of:?}");
     }
 
     #[test]
-    fn one_situation_alone_is_ready_and_every_other_says_what_to_do() {
-        for health in all() {
-            assert_eq!(health.state == HealthState::Ready, health.reason == "AdbDevice", "{}", health.reason);
-            assert_eq!(health.message.is_empty(), health.reason == "AdbDevice", "{}", health.reason);
-            assert!(health.message.chars().count() <= MAX_MESSAGE, "{}", health.reason);
+    fn each_state_has_its_reason_and_what_to_do() {
+        for (word, reason, words) in BY_STATE {
+            assert_says(&Situation::Adb(&State::from_text(word)).health(), reason, words, &word);
+        }
+        assert_eq!(BY_MODE.map(|(mode, ..)| mode), Mode::ALL, "each mode has a row");
+        for (mode, reason, words) in BY_MODE {
+            assert_says(&Situation::Mode(mode).health(), reason, words, &mode);
+        }
+        let unreachable = View::Unreachable("connection refused".to_owned());
+        for (view, reason, words) in [
+            (&View::NotAsked, "AdbNotAsked", "name one in the agent's configuration"),
+            (&View::Pending, "AdbPending", "has not answered yet"),
+            (&unreachable, "AdbUnreachable", "cannot be asked: connection refused"),
+            (&View::Listed(vec![]), "AdbMissing", "the adb server does not list it"),
+        ] {
+            assert_says(&Situation::Unlisted(view).health(), reason, words, view);
+        }
+        assert_says(&Situation::NotAuthorized.health(), "UsbNotAuthorized", "write 1 to `authorized`", &"held back");
+        assert_says(&Situation::Zombie.health(), "AdbZombie", "the bus does not have it: replug it", &"a zombie");
+    }
+
+    #[test]
+    fn a_message_that_others_wrote_is_cut() {
+        let long = "\u{1F4A5}".repeat(600);
+        let view = View::Unreachable(long.clone());
+        for situation in [
+            Situation::Adb(&State::NoPermissions(long.clone())),
+            Situation::Adb(&State::Other(long)),
+            Situation::Unlisted(&view),
+        ] {
+            assert_eq!(situation.health().message.chars().count(), MAX_MESSAGE, "{situation:?}");
         }
     }
 }

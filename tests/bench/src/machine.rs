@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use hatrack_fixtures::{MachineCopy, machine_copy};
+use hatrack_fixtures::{MachineCopy, machine_copy, uevent};
 
 /// Name of the fixture.
 pub(crate) const NAME: &str = "server-8gpu-phones-20";
@@ -40,7 +40,7 @@ impl Machine {
             symlink(&self.place, &self.phone)?;
         }
         self.plugged = !self.plugged;
-        hatrack_fixtures::announce_change().context("to send a uevent one has to be root")
+        uevent::announce(uevent::Device::Bridge).context("to send a uevent one has to be root")
     }
 }
 

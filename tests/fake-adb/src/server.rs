@@ -19,6 +19,8 @@ pub enum Manner {
     Well,
     /// As an adb before `host:track-devices-l` and `host:devices-l`.
     Old,
+    /// As an old one that never answers the second question for its list, and by then at the latest lets the phones answer.
+    OldAndCrowded,
     /// Accepts connections and never answers.
     Silent,
     /// Answers everything with these bytes and closes.
@@ -95,13 +97,7 @@ impl Server {
 
     /// Waits until a service was asked for a number of times, by the beginning of its name.
     pub async fn asked_for(&self, service: &str, times: usize) {
-        loop {
-            let asked = self.shared.asked.notified();
-            if self.asked().iter().filter(|asked| asked.starts_with(service)).count() >= times {
-                return;
-            }
-            asked.await;
-        }
+        self.shared.asked_for(|asked| asked.starts_with(service), times).await;
     }
 
     /// Dies: every connection breaks and nobody listens.
@@ -132,6 +128,22 @@ impl Drop for Server {
 impl Shared {
     fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often such a service was asked for.
+    fn times_asked(&self, is_it: impl Fn(&str) -> bool) -> usize {
+        self.script().asked.iter().filter(|asked| is_it(asked)).count()
+    }
+
+    /// Waits until such a service was asked for a number of times.
+    async fn asked_for(&self, is_it: impl Fn(&str) -> bool, times: usize) {
+        loop {
+            let asked = self.asked.notified();
+            if self.times_asked(&is_it) >= times {
+                return;
+            }
+            asked.await;
+        }
     }
 
     /// The list in adb's order: those on USB first, each kind by serial.
@@ -168,7 +180,7 @@ async fn converse(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> 
         match manner {
             Manner::Silent => return hold(&mut stream).await,
             Manner::Says(bytes) => return stream.write_all(&bytes).await,
-            Manner::Well | Manner::Old | Manner::HalfLists => {}
+            Manner::Well | Manner::Old | Manner::OldAndCrowded | Manner::HalfLists => {}
         }
         match service.strip_prefix("host:transport") {
             Some(which) => match find(&shared, which) {
@@ -191,15 +203,23 @@ async fn answer(
     manner: Manner,
     shared: &Shared,
 ) -> io::Result<()> {
-    let is_old = manner == Manner::Old;
+    let is_old = matches!(manner, Manner::Old | Manner::OldAndCrowded);
+    let is_crowded = manner == Manner::OldAndCrowded;
+    let is_list = |asked: &str| asked == "host:devices";
     match (service, service.split_once(':')) {
         ("host:version", _) => okay(stream, "0029").await,
+        ("host:devices", _) if is_crowded && shared.times_asked(is_list) == 2 => hold(stream).await,
         ("host:devices", _) => okay(stream, &shared.list(false)).await,
         ("host:devices-l", _) if !is_old => okay(stream, &shared.list(true)).await,
         ("host:track-devices", _) => track(stream, false, manner, shared).await,
         ("host:track-devices-l", _) if !is_old => track(stream, true, manner, shared).await,
         ("host:reconnect-offline", _) => okay(stream, "").await,
-        (_, Some(("shell" | "exec", command))) => shell(stream, phone, command).await,
+        (_, Some(("shell" | "exec", command))) => {
+            if is_crowded {
+                shared.asked_for(is_list, 2).await;
+            }
+            shell(stream, phone, command).await
+        }
         _ if phone.is_some() => fail(stream, "closed").await,
         _ => fail(stream, "unknown host service").await,
     }

@@ -93,6 +93,8 @@ struct Tracking {
     server: Server,
     lists: Connection,
     is_long: bool,
+    /// Whether a short list has come, and the phones in it have not been asked for yet.
+    is_behind: bool,
     /// Whether a list has come: before that, there is nothing to show.
     has_begun: bool,
 }
@@ -104,21 +106,32 @@ impl Tracking {
             Err(WireError::Refused(_)) => (server.open("host:track-devices").await?, false),
             opened => (opened?, true),
         };
-        Ok(Self { server, lists, is_long, has_begun: false })
+        Ok(Self { server, lists, is_long, is_behind: false, has_begun: false })
     }
 
-    /// The next list. The first one comes at once, so it has a deadline; the others come when something changes.
+    /// The next list. Nothing is lost when the future is dropped before it is ready.
     async fn next(&mut self) -> Result<Vec<Transport>, WireError> {
-        let deadline = self.server.deadline;
-        let list = if self.has_begun {
-            self.lists.next_list().await?
-        } else {
-            let first = tokio::time::timeout(deadline, self.lists.next_list());
-            first.await.map_err(|_| WireError::Late(deadline))??
-        };
-        let transports = if self.is_long { list::parse(&list) } else { listed(self.server).await? };
-        self.has_begun = true;
+        if !self.is_behind {
+            let list = self.followed().await?;
+            if self.is_long {
+                self.has_begun = true;
+                return Ok(list::parse(&list));
+            }
+            self.is_behind = true;
+        }
+        let transports = listed(self.server).await?;
+        (self.is_behind, self.has_begun) = (false, true);
         Ok(transports)
+    }
+
+    /// The next list of the stream. The first one comes at once, so it has a deadline; the others come when something changes.
+    async fn followed(&mut self) -> Result<String, WireError> {
+        if self.has_begun {
+            return self.lists.next_list().await;
+        }
+        let deadline = self.server.deadline;
+        let first = tokio::time::timeout(deadline, self.lists.next_list());
+        first.await.map_err(|_| WireError::Late(deadline))?
     }
 }
 
