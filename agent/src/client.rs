@@ -186,6 +186,9 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::fmt::rfc2822::DateTimePrinter;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -204,5 +207,25 @@ mod tests {
         headers.insert(header::DATE, "Sun, 06 Nov 1994 08:48:50 GMT".parse().unwrap());
         assert_eq!(date(&headers), Some("1994-11-06T08:48:50Z".parse().unwrap()));
         assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(10)), "by the sender's own clock");
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_is_read_or_left_alone(wait in "[ -~]{0,40}|[0-9]{1,30}", sent in "[ -~]{0,40}", now in any::<i32>()) {
+            let now = Timestamp::from_second(now.into()).unwrap();
+            let headers = [(header::RETRY_AFTER, &wait), (header::DATE, &sent)];
+            let headers: HeaderMap = headers.into_iter().map(|(name, text)| (name, text.parse().unwrap())).collect();
+            let _ = (date(&headers), retry_after(&headers, now));
+        }
+
+        #[test]
+        fn a_time_is_set_against_the_clock_of_who_sent_it(sent in 0..4_000_000_000_i64, wait in 0..100_000_u32) {
+            let printer = DateTimePrinter::new();
+            let at = |seconds: i64| printer.timestamp_to_rfc9110_string(&Timestamp::from_second(seconds).unwrap()).unwrap();
+            let headers = [(header::RETRY_AFTER, at(sent + i64::from(wait))), (header::DATE, at(sent))];
+            let headers: HeaderMap = headers.into_iter().map(|(name, text)| (name, text.parse().unwrap())).collect();
+            prop_assert_eq!(date(&headers), Some(Timestamp::from_second(sent).unwrap()));
+            prop_assert_eq!(retry_after(&headers, Timestamp::UNIX_EPOCH), Some(Duration::from_secs(wait.into())));
+        }
     }
 }

@@ -13,6 +13,7 @@ mod sources;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hatrack_discover::doubt::Doubt;
 use hatrack_discover::inventory::{self, Answers, Facts, Inventory};
 use hatrack_discover::names::Names;
 use hatrack_discover::nvidia;
@@ -165,6 +166,9 @@ impl Observer {
         if asks_nvml {
             self.sources.ask_nvml();
         }
+        for doubt in newly_doubted(&inventory, self.previous.as_ref()) {
+            tracing::warn!(about = ?doubt.about, "what stands may not be all, or not be true any more: {doubt}");
+        }
         let awaited = awaited(answers, asks_nvml);
         self.names.clone_from(&names);
         self.previous = Some(inventory.clone());
@@ -186,6 +190,12 @@ impl Observer {
 fn told_in_this_boot(state: &State, root: &Root) -> Option<nvidia::Report> {
     let boot = root.text(BOOT_ID).ok().flatten();
     state.nvml.clone().filter(|_| boot.is_some() && boot == state.inventory.identity.boot_id)
+}
+
+/// What can be told at this look no more.
+fn newly_doubted<'a>(inventory: &'a Inventory, previous: Option<&'a Inventory>) -> impl Iterator<Item = &'a Doubt> {
+    let known = previous.map(|previous| previous.doubts.as_slice()).unwrap_or_default();
+    inventory.doubts.iter().filter(|doubt| !known.contains(doubt))
 }
 
 /// A hardware id that was read earlier in this same boot stands when it cannot be read now: the machine cannot have become

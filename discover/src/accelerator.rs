@@ -8,10 +8,10 @@ use hatrack_api::cluster_node::{DeviceClass, Health, attribute};
 
 use crate::gpu;
 use crate::pci::{CO_PROCESSOR, Function, PROCESSING_ACCELERATOR};
-use crate::platform;
 use crate::root::{Root, Unreadable};
 use crate::sighting::{Key, Sighting};
 use crate::usb::Device;
+use crate::{platform, raspberry_pi};
 use families::{Family, NodeRule};
 
 /// Attribute of a card with two functions: the address of the one that manages it. It is the card's slot, as it is there
@@ -108,7 +108,12 @@ fn card_sighting(root: &Root, card: &Card<'_>, alone: bool) -> Result<Option<Sig
     let folder = main.path("");
     let place = Place { folder: folder.trim_end_matches('/'), address: Some(&main.address), alone };
     let found = find_nodes(root, family, &place)?;
-    let health = card_health(card, main, &found);
+    let health = match access_trouble(card, main, &found) {
+        Some(trouble) => trouble,
+        None => said_by_driver(root, family, &folder, &found)?
+            .or_else(|| main.link_trouble())
+            .unwrap_or_else(|| ready(family)),
+    };
     let model = model(root, family, main, alone)?;
     let key =
         Key { class: DeviceClass::Accelerator, slot: first.address.clone(), ids: family.name.clone(), serial: None };
@@ -116,7 +121,7 @@ fn card_sighting(root: &Root, card: &Card<'_>, alone: bool) -> Result<Option<Sig
         .text(attribute::VENDOR, Some(&family.vendor))
         .text(attribute::FAMILY, Some(&family.name))
         .text(attribute::MODEL, Some(&model))
-        .truth("modelUndecided", (family.undecided.len() > 1 && !family.undecided.contains(&model)).then_some(true));
+        .truth("modelUndecided", family.is_undecided(&model).then_some(true));
     let management = card.functions.iter().find(|function| family.is_companion(function.vendor, function.device));
     let mut sighting = main
         .describe(sighting)
@@ -129,22 +134,34 @@ fn card_sighting(root: &Root, card: &Card<'_>, alone: bool) -> Result<Option<Sig
     Ok(Some(sighting))
 }
 
-fn card_health(card: &Card<'_>, main: &Function, found: &Found) -> Health {
+/// Why a program cannot get at a card.
+fn access_trouble(card: &Card<'_>, main: &Function, found: &Found) -> Option<Health> {
     let family = card.family;
     if let Some(fault) = &family.fault {
-        return Health::unusable(&fault.reason, &fault.message);
+        return Some(Health::unusable(&fault.reason, &fault.message));
     }
     if family.is_companion(main.vendor, main.device) {
         let message = "only its management function is here: flash a platform and power the machine off and on, or \
                        rescan the bus";
-        return Health::unusable("NoUserFunction", message);
+        return Some(Health::unusable("NoUserFunction", message));
     }
-    if !family.userspace
-        && let Some(trouble) = main.access_trouble(&family.drivers, &family.module())
-    {
-        return trouble;
+    let driver = if family.userspace { None } else { main.access_trouble(&family.drivers, &family.module()) };
+    driver.or_else(|| no_node(family, found))
+}
+
+/// What a driver that holds a card says of it, where it says that the card is ill.
+fn said_by_driver(root: &Root, family: &Family, folder: &str, found: &Found) -> Result<Option<Health>, Unreadable> {
+    for symptom in &family.symptoms {
+        for file in &symptom.files {
+            if let Some(said) = read_attribute(root, folder, found, file)? {
+                if let Some(health) = symptom.health(&said) {
+                    return Ok(Some(health));
+                }
+                break;
+            }
+        }
     }
-    no_node(family, found).or_else(|| main.link_trouble()).unwrap_or_else(|| ready(family))
+    Ok(None)
 }
 
 fn no_node(family: &Family, found: &Found) -> Option<Health> {
@@ -161,24 +178,18 @@ fn ready(family: &Family) -> Health {
     Health::ready(if family.userspace { "Present" } else { "DriverBound" })
 }
 
-/// The model, where the id leaves it open by what the identification of a Raspberry Pi's board says: of its AI HAT+ the
-/// one with 13 TOPS has a Hailo-8L and the one with 26 a Hailo-8 (raspberrypi/documentation, AI HAT+). A board on top
-/// speaks for one card only.
+/// The model, where the ids leave it open by what the board on top of a Raspberry Pi is called. A board speaks for one card only.
 fn model(root: &Root, family: &Family, main: &Function, alone: bool) -> Result<String, Unreadable> {
     let ids = main.ids();
     let revision = if family.has_revisions(&ids) { root.text(main.path("revision"))? } else { None };
     let revision = revision.as_deref().map(|revision| revision.trim_start_matches("0x"));
-    let known = family.model(&ids, main.subsystem.1, revision).to_owned();
-    if family.name != "hailo-8" || !alone {
-        return Ok(known);
+    let known = family.model(&ids, main.subsystem.1, revision);
+    if !family.is_undecided(known) || !alone {
+        return Ok(known.to_owned());
     }
-    let product = root.text("proc/device-tree/hat/product")?.unwrap_or_default();
-    let tops: String = product.chars().filter(char::is_ascii_digit).collect();
-    Ok(match tops.as_str() {
-        "13" => "Hailo-8L".to_owned(),
-        "26" => "Hailo-8".to_owned(),
-        _ => known,
-    })
+    let boards = raspberry_pi::hats(root)?;
+    let told = boards.iter().find_map(|board| family.model_on_board(&board.product));
+    Ok(told.unwrap_or(known).to_owned())
 }
 
 /// Where a device is looked at.
@@ -268,8 +279,8 @@ fn class_folders(
     Ok(folders)
 }
 
-/// Fills a pattern with the parts of a PCI address, in hexadecimal without leading zeros.
-fn node_of_address(pattern: &str, address: &str) -> Option<String> {
+/// The node of a card: a pattern filled with the parts of its PCI address, in hexadecimal without leading zeros.
+pub fn node_of_address(pattern: &str, address: &str) -> Option<String> {
     let (place, function) = address.rsplit_once('.')?;
     let mut parts = place.split(':');
     let domain = u32::from_str_radix(parts.next()?, 16).ok()?;
@@ -343,4 +354,62 @@ fn key(family: &Family, slot: String) -> Key {
 
 fn described(key: Key, health: Health, family: &Family) -> Sighting {
     Sighting::new(key, health).text(attribute::VENDOR, Some(&family.vendor)).text(attribute::FAMILY, Some(&family.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same stick with all the ids that it shows, one after the other.
+    #[test]
+    fn a_stick_is_one_device_whichever_of_its_ids_it_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::at(folder.path());
+        let mut sticks = 0;
+        for family in families::all().iter().filter(|family| family.usb_ids().count() > 1) {
+            sticks += 1;
+            let with_ids = |(vendor, product)| Device {
+                slot: "0000:01:00.0/1.2".to_owned(),
+                node: Some("/dev/bus/usb/002/009".to_owned()),
+                authorized: true,
+                vendor,
+                product,
+                ..Device::default()
+            };
+            let seen = family.usb_ids().map(|ids| {
+                let sticks = sightings(&root, &[], &[with_ids(ids)]).unwrap();
+                assert_eq!(sticks.len(), 1, "{ids:x?}");
+                sticks.into_iter().next().unwrap()
+            });
+            let seen: Vec<_> = seen.collect();
+            for other in &seen[1..] {
+                assert_eq!((&other.key, &other.attributes), (&seen[0].key, &seen[0].attributes), "{}", family.name);
+            }
+        }
+        assert_eq!(sticks, 2, "Coral and Movidius");
+    }
+
+    #[test]
+    fn a_node_is_named_by_the_address_in_hexadecimal() {
+        let pattern = "/dev/metis-{domain}:{bus}:{function}";
+        assert_eq!(node_of_address(pattern, "0001:0a:00.1").as_deref(), Some("/dev/metis-1:a:1"));
+        for odd in ["", "0001", "0001:0a", "0001:0a:00", "x:0a:00.1", "0001:fff:00.1"] {
+            assert_eq!(node_of_address(pattern, odd), None, "{odd}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_address_is_read_or_refused(address in ".{0,24}") {
+            let _ = node_of_address("{domain}:{bus}:{function}", &address);
+        }
+
+        #[test]
+        fn an_address_of_pci_comes_back(domain in any::<u32>(), bus in any::<u8>(), function in 0..8_u8) {
+            let node = node_of_address("{domain}:{bus}.{function}", &format!("{domain:04x}:{bus:02x}:1f.{function}"));
+            prop_assert_eq!(node, Some(format!("{domain:x}:{bus:x}.{function}")));
+        }
+    }
 }

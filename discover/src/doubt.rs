@@ -57,6 +57,21 @@ impl Doubts {
         })
     }
 
+    /// As much of a list, sorted by name, as an object has room for, with a note about the rest.
+    pub(crate) fn fitting<T>(&mut self, about: Subject, things: &str, most: usize, mut list: Vec<T>) -> Vec<T> {
+        let all = list.len();
+        if all > most {
+            self.note(
+                about,
+                format!(
+                    "there are {all} {things}, and an object has room for {most}: the last ones by name are left out"
+                ),
+            );
+            list.truncate(most);
+        }
+        list
+    }
+
     /// All of them, in the order in which they came.
     pub(crate) fn into_vec(self) -> Vec<Doubt> {
         self.0

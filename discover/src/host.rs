@@ -143,8 +143,8 @@ fn kernel(root: &Root, doubts: &mut Doubts) -> Option<String> {
     })
 }
 
-/// `MemTotal` in bytes (proc_meminfo(5)).
-fn total_memory(meminfo: &str) -> Option<u64> {
+/// `MemTotal` of `/proc/meminfo` in bytes (proc_meminfo(5)).
+pub fn total_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)

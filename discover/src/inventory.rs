@@ -1,5 +1,6 @@
 //! Everything that is known of a machine at one moment, as its `ClusterNode` shows it.
 
+use hatrack_api::ClusterNodeStatus;
 use hatrack_api::cluster_node::{Device, DeviceClass, Disk, Health, HealthState, Identity, Interface, Summary, System};
 use serde::{Deserialize, Serialize};
 
@@ -87,8 +88,13 @@ impl Inventory {
         }
         let buses = Buses { root, pci: facts.pci.as_deref(), usb: facts.usb.as_deref() };
         let devices = buses.devices(answers, names, &before.devices, &mut doubts);
+        names.forget_beyond_need(&devices);
+        let devices = doubts.fitting(Subject::Devices, "devices", ClusterNodeStatus::MOST_DEVICES, devices);
         let storage = doubts.or_last(Subject::Storage, facts.storage, || before.storage.clone());
+        let storage = doubts.fitting(Subject::Storage, "disks", ClusterNodeStatus::MOST_DISKS, storage);
         let interfaces = doubts.or_last(Subject::Network, facts.interfaces, || before.interfaces.clone());
+        let most = ClusterNodeStatus::MOST_INTERFACES;
+        let interfaces = doubts.fitting(Subject::Network, "network interfaces", most, interfaces);
         let exhausted = buses.usb.map(|devices| usb::budget::exhausted(root, devices)).unwrap_or_default();
         Self { hardware_id, identity, system, devices, storage, interfaces, exhausted, doubts: doubts.into_vec() }
     }

@@ -10,6 +10,9 @@ use crate::{accelerator, gpu, platform};
 
 const MAX_NAME_LENGTH: usize = 63;
 
+/// Names that are kept, of devices that are here or were. A phone over TCP without a serial number has another place each time.
+const MOST: usize = 1024;
+
 /// How a device was last seen: enough to know it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +74,22 @@ impl Names {
         }
         devices.sort_by(|a, b| a.name.cmp(&b.name));
         devices
+    }
+
+    /// Forgets names of devices that are not among `shown` (sorted by name) while there are more than a machine needs: those first that are
+    /// known by their place alone, as nothing tells whether what comes there next is the same.
+    pub fn forget_beyond_need(&mut self, shown: &[Device]) {
+        let surplus = self.known.len().saturating_sub(MOST);
+        if surplus == 0 {
+            return;
+        }
+        let is_gone = |name: &String| shown.binary_search_by(|device| device.name.cmp(name)).is_err();
+        let gone = self.known.iter().filter(|(name, _)| is_gone(name));
+        let mut gone: Vec<_> = gone.map(|(name, known)| (known.serial.is_some(), name.clone())).collect();
+        gone.sort_unstable();
+        for (_, name) in gone.into_iter().take(surplus) {
+            self.known.remove(&name);
+        }
     }
 
     fn find(&self, key: &Key, twins: &BTreeSet<(DeviceClass, String)>, taken: &BTreeSet<String>) -> Option<String> {
@@ -269,6 +288,25 @@ mod tests {
         let mut recovered = Names::of_devices(&devices);
         assert_eq!(recovered.assign(vec![npu()]), devices);
         assert_eq!(names(&devices), ["accelerator-platform-fdab0000-npu"]);
+    }
+
+    #[test]
+    fn names_are_forgotten_when_there_are_too_many_and_those_of_serial_numbers_last() {
+        let mut known = Names::default();
+        let slots = |count: usize| (0..count).map(|number| phone(&format!("tcp/{number:04}"), None));
+        known.assign(vec![phone("c/1", Some("A"))]);
+        let shown = known.assign(slots(MOST - 1).collect());
+        known.forget_beyond_need(&[]);
+        assert_eq!(known.known.len(), MOST, "so many have room");
+        let later = known.assign(vec![phone("c/2", None), phone("c/3", Some("B"))]);
+        known.forget_beyond_need(&later);
+        assert_eq!(known.known.len(), MOST);
+        assert!(["phone-a", "phone-b", "phone-c-2"].iter().all(|name| known.known.contains_key(*name)));
+        let forgotten = |known: &Names| shown.iter().filter(|device| !known.known.contains_key(&device.name)).count();
+        assert_eq!(forgotten(&known), 2);
+        let all = known.assign(slots(MOST + 10).collect());
+        known.forget_beyond_need(&all);
+        assert_eq!((known.known.len(), forgotten(&known)), (MOST + 10, 0), "what is here is never forgotten");
     }
 
     #[test]

@@ -64,9 +64,9 @@ fn permanent_address(root: &Root, path: &str) -> Result<Option<String>, Unreadab
     Ok(address.as_deref().and_then(stable_part))
 }
 
-/// An Ethernet address as it is. Of the 20 bytes of an InfiniBand address only the last eight, the port's GUID, stay
+/// The part of a hardware address that stays: an Ethernet address as it is. Of the 20 bytes of an InfiniBand address only the last eight, the port's GUID, stay
 /// over a restart of the driver (RFC 4391, 9.1.1).
-fn stable_part(address: &str) -> Option<String> {
+pub fn stable_part(address: &str) -> Option<String> {
     let address = address.to_ascii_lowercase();
     let bytes: Vec<_> = address.split(':').collect();
     let is_hex = bytes.iter().all(|byte| byte.len() == 2 && byte.bytes().all(|digit| digit.is_ascii_hexdigit()));
@@ -81,6 +81,7 @@ fn stable_part(address: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use hatrack_fixtures::{MachineCopy, machine_copy};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -135,6 +136,16 @@ mod tests {
         assert_eq!(stable_part(infiniband).as_deref(), Some("a0:88:c2:03:00:60:1b:a9"));
         for junk in ["", "00:00:00:00:00:00", "0.0.0.0", "70:85:c2:1d:3e", "70:85:c2:1d:3e:5g", "7:085:c2:1d:3e:5f"] {
             assert_eq!(stable_part(junk), None, "{junk}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_address_is_read_or_refused(address in "([0-9a-fA-F]{2}:?|:|.){0,24}") {
+            if let Some(part) = stable_part(&address) {
+                prop_assert!(matches!(part.split(':').count(), 6 | 8) && part.bytes().any(|byte| byte.is_ascii_hexdigit()));
+                prop_assert_eq!(stable_part(&part), Some(part), "what stays is what stays of itself");
+            }
         }
     }
 }

@@ -49,6 +49,11 @@ pub struct Revision {
 }
 
 impl Revision {
+    /// Reads the property `linux,revision` of the device tree: a revision code, its highest byte first.
+    pub fn parse(property: &[u8]) -> Option<Self> {
+        Self::of(u32::from_be_bytes(property.try_into().ok()?))
+    }
+
     /// Reads a revision code; `None` for one of the old style (bit 23 is 0), which has no fields.
     pub fn of(code: u32) -> Option<Self> {
         let is_new = code & (1 << 23) != 0;
@@ -70,8 +75,7 @@ pub fn board(root: &Root) -> Result<Option<Board>, Unreadable> {
         return Ok(None);
     }
     let code = root.bytes(format!("{DEVICE_TREE}/system/linux,revision"))?;
-    let code = code.and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
-    let model = match code.and_then(Revision::of).and_then(Revision::model) {
+    let model = match code.as_deref().and_then(Revision::parse).and_then(Revision::model) {
         Some(model) => Some(model),
         // A board newer than the table, or an old one, is still what its device tree calls it.
         None => root.text(format!("{DEVICE_TREE}/model"))?,
@@ -83,12 +87,17 @@ pub fn board(root: &Root) -> Result<Option<Board>, Unreadable> {
 
 fn is_raspberry_pi(root: &Root) -> Result<bool, Unreadable> {
     let compatible = root.text(format!("{DEVICE_TREE}/compatible"))?.unwrap_or_default();
-    Ok(compatible.split('\0').any(|id| id.starts_with("raspberrypi,")))
+    Ok(is_compatible(&compatible))
+}
+
+/// Whether the property `compatible` of a device tree, texts with NULs between them, is a Raspberry Pi's.
+pub fn is_compatible(property: &str) -> bool {
+    property.split('\0').any(|id| id.starts_with("raspberrypi,"))
 }
 
 /// The HATs on the board. Firmware calls the node of the first one `hat`; what it calls that of a second one differs.
 /// What an EEPROM says is a hint: an accelerator on a HAT is known by its PCI id.
-fn hats(root: &Root) -> Result<Vec<AddOn>, Unreadable> {
+pub(crate) fn hats(root: &Root) -> Result<Vec<AddOn>, Unreadable> {
     /// As many as the schema takes.
     const MOST: usize = 8;
     let names = root.entries(DEVICE_TREE)?.unwrap_or_default();
@@ -102,10 +111,15 @@ fn hats(root: &Root) -> Result<Vec<AddOn>, Unreadable> {
 /// One HAT; `None` for a node whose EEPROM has no product, as that of a board without one.
 fn hat(root: &Root, name: &str) -> Result<Option<AddOn>, Unreadable> {
     let read = |property| root.text(format!("{DEVICE_TREE}/{name}/{property}"));
-    let Some(product) = read("product")?.filter(|product| !product.is_empty()) else { return Ok(None) };
-    let vendor = read("vendor")?.unwrap_or_default();
-    let uuid = read("uuid")?.filter(|uuid| uuid.bytes().any(|byte| byte.is_ascii_alphanumeric() && byte != b'0'));
-    Ok(Some(AddOn { vendor: cut(&vendor, 64), product: cut(&product, 64), uuid: uuid.map(|uuid| cut(&uuid, 64)) }))
+    let Some(product) = read("product")? else { return Ok(None) };
+    Ok(add_on(&product, &read("vendor")?.unwrap_or_default(), &read("uuid")?.unwrap_or_default()))
+}
+
+/// What the texts of a HAT's EEPROM say.
+pub fn add_on(product: &str, vendor: &str, uuid: &str) -> Option<AddOn> {
+    let is_told = uuid.bytes().any(|byte| byte.is_ascii_alphanumeric() && byte != b'0');
+    let uuid = is_told.then(|| cut(uuid, 64));
+    (!product.is_empty()).then(|| AddOn { vendor: cut(vendor, 64), product: cut(product, 64), uuid })
 }
 
 /// AI Cameras: IMX500 sensors with a neural processor, on the I2C bus and neither PCI nor USB.
@@ -240,6 +254,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_revision_code_is_read(code in any::<u32>()) {
+            prop_assert_eq!(Revision::parse(&code.to_be_bytes()), Revision::of(code));
             if let Some(revision) = Revision::of(code) {
                 prop_assert!(revision.board <= 0xff && (256..=32768).contains(&revision.memory));
                 let _ = revision.model();

@@ -93,14 +93,9 @@ impl Root {
         unless_absent(path, File::open(self.resolve(path)).and_then(|file| content(file, is_attribute)))
     }
 
-    /// The content of a text file, without white space and NULs at its ends (device-tree properties end with NUL).
-    /// Bytes that are no UTF-8 are replaced: devices put anything into their strings.
+    /// The content of a text file, as [`text_of`] has it.
     pub fn text(&self, path: impl AsRef<Path>) -> Result<Option<String>, Unreadable> {
-        let content = self.bytes(path)?;
-        Ok(content.map(|bytes| {
-            let text = String::from_utf8_lossy(&bytes);
-            text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()
-        }))
+        Ok(self.bytes(path)?.as_deref().map(text_of))
     }
 
     /// The value of a file that holds one number or another value that can be parsed; `None` also for a content that is none.
@@ -139,6 +134,13 @@ impl Root {
         let path = path.as_ref();
         Ok(unless_absent(path, fs::symlink_metadata(self.resolve(path)))?.is_some())
     }
+}
+
+/// A text without white space and NULs at its ends (device-tree properties end with NUL). Bytes that are no UTF-8 are replaced:
+/// devices put anything into their strings.
+pub fn text_of(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()
 }
 
 /// The content of a file. An attribute of sysfs is at its end with the first piece that is not full: reading on to be sure

@@ -142,3 +142,31 @@ fn active<'a>(root: &Root, name: &str, described: &'a Descriptors) -> Result<Opt
     let chosen = configurations.iter().find(|configuration| Some(configuration.value) == value);
     Ok(chosen.or(configurations.first()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_uevent_is_read(text in "((PRODUCT|TYPE|DEVNAME)=?[ -~]{0,20}\n|.{0,20}\n){0,6}") {
+            let device = of_uevent(&text);
+            prop_assert!(device.node.is_none_or(|node| node.starts_with("/dev/")));
+        }
+
+        #[test]
+        fn what_the_kernel_writes_is_what_is_read(
+            vendor in any::<u16>(), product in any::<u16>(), class in any::<u8>(), bus in 1..999_u16, number in 1..127_u8,
+            others in prop::collection::vec("(MAJOR|DEVTYPE|DRIVER|BUSNUM)=[ -~]{0,12}\n", 0..4),
+        ) {
+            let others = others.concat();
+            let text = format!(
+                "{others}PRODUCT={vendor:x}/{product:x}/504\nTYPE={class}/0/0\nDEVNAME=bus/usb/{bus:03}/{number:03}\n{others}"
+            );
+            let node = Some(format!("/dev/bus/usb/{bus:03}/{number:03}"));
+            prop_assert_eq!(of_uevent(&text), Device { vendor, product, class, node, ..Device::default() });
+        }
+    }
+}

@@ -169,8 +169,8 @@ fn a_stick_is_one_device_before_and_after_it_changes_its_ids() {
 
 #[test]
 fn models_that_share_an_id_are_said_to_be_undecided_unless_the_board_tells() {
-    let hailo = |product: Option<&str>| {
-        let machine = hatrack_fixtures::machine_copy("pi5-ai-hat-plus").unwrap();
+    let hailo = |machine: &str, product: Option<&str>| {
+        let machine = hatrack_fixtures::machine_copy(machine).unwrap();
         match product {
             Some(product) => machine.write("sys/firmware/devicetree/base/hat/product", product).unwrap(),
             None => machine.remove("sys/firmware/devicetree/base/hat").unwrap(),
@@ -180,11 +180,57 @@ fn models_that_share_an_id_are_said_to_be_undecided_unless_the_board_tells() {
         let undecided = cards[0].attributes.contains_key("modelUndecided");
         (text(&cards[0], "model").unwrap().to_owned(), undecided)
     };
-    let both = ("Hailo-8 or Hailo-8L".to_owned(), true);
-    assert_eq!(hailo(None), both);
-    assert_eq!(hailo(Some("AI HAT+\0")), both);
-    assert_eq!(hailo(Some("AI HAT+ 13T\0")), ("Hailo-8L".to_owned(), false));
-    assert_eq!(hailo(Some("AI HAT+ 26T\0")), ("Hailo-8".to_owned(), false));
+    let eight = |product| hailo("pi5-ai-hat-plus", product);
+    let any = ("Hailo-8, 8L or 8R".to_owned(), true);
+    assert_eq!(eight(None), any);
+    assert_eq!(eight(Some("AI HAT+\0")), any);
+    assert_eq!(eight(Some("Sense HAT 26\0")), any);
+    assert_eq!(eight(Some("AI HAT+ 13T\0")), ("Hailo-8L".to_owned(), false));
+    assert_eq!(eight(Some("AI HAT+ 26T\0")), ("Hailo-8".to_owned(), false));
+    assert_eq!(hailo("pi5-ai-hat-plus-2", None), ("Hailo-10H or 15H".to_owned(), true));
+    assert_eq!(hailo("pi5-ai-hat-plus-2", Some("AI HAT+ 2\0")), ("Hailo-10H".to_owned(), false));
+}
+
+#[test]
+fn what_a_driver_says_of_its_card_is_its_health() {
+    let machine = hatrack_fixtures::machine_copy("every-accelerator").unwrap();
+    let root = Root::at(machine.path());
+    let functions = pci::scan(&root).unwrap();
+    for (model, file, words) in [
+        (
+            "Gaudi2",
+            "status",
+            [
+                ("operational", HealthState::Ready, "DriverBound"),
+                ("in reset after device release", HealthState::Ready, "DriverBound"),
+                ("disabled", HealthState::Unusable, "Malfunction"),
+                ("Malfunction", HealthState::Unusable, "Malfunction"),
+                ("needs reset", HealthState::Unusable, "NeedsReset"),
+            ]
+            .as_slice(),
+        ),
+        (
+            "Coral Edge TPU",
+            "apex/apex_0/status",
+            &[
+                ("ALIVE", HealthState::Ready, "DriverBound"),
+                ("DEAD", HealthState::Unusable, "ApexDead"),
+                ("LAMED", HealthState::Degraded, "ApexLamed"),
+            ],
+        ),
+    ] {
+        let look = || {
+            let cards = accelerator::sightings(&root, &functions, &[]).unwrap();
+            cards.into_iter().find(|card| text(card, "model") == Some(model)).unwrap()
+        };
+        let slot = look().key.slot;
+        for (said, state, reason) in words {
+            machine.write(&format!("sys/bus/pci/devices/{slot}/{file}"), format!("{said}\n")).unwrap();
+            let health = look().health;
+            assert_eq!((health.state, health.reason.as_str()), (*state, *reason), "{model}: {said}");
+            assert_eq!(health.message.is_empty(), *state == HealthState::Ready, "{model}: {said}");
+        }
+    }
 }
 
 #[test]

@@ -62,6 +62,8 @@ impl Splitter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -73,6 +75,20 @@ mod tests {
                 splitter.add(&Bytes::copy_from_slice(piece)).unwrap();
             }
             assert_eq!(splitter.lines, [b"{\"a\":1}\n".to_vec(), b"{\"b\":2}\n".to_vec()], "pieces of {size}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_is_what_went_in(pieces in prop::collection::vec(prop::collection::vec(any::<u8>().prop_map(|b| b % 16), 0..40), 0..12)) {
+            let mut splitter = Splitter::default();
+            for piece in &pieces {
+                prop_assert!(splitter.add(&Bytes::copy_from_slice(piece)).is_ok());
+            }
+            let is_one_line = |line: &Vec<u8>| line.iter().position(|byte| *byte == b'\n') == Some(line.len() - 1);
+            prop_assert!(splitter.lines.iter().all(is_one_line) && !splitter.begun.contains(&b'\n'));
+            let out: Vec<u8> = splitter.lines.into_iter().flatten().chain(splitter.begun).collect();
+            prop_assert_eq!(out, pieces.concat());
         }
     }
 

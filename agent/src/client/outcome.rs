@@ -237,6 +237,8 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn failure(status: u16, body: &str) -> Failure {
@@ -282,5 +284,17 @@ mod tests {
     fn the_words_of_a_refusal_are_kept() {
         assert_eq!(failure(403, r#"{"message":"a node may not"}"#).to_string(), "not allowed: a node may not");
         assert_eq!(failure(502, "bad gateway\n").to_string(), "the API server answered 502 Bad Gateway: bad gateway");
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_a_failure_that_can_be_told(
+            code in 400..600_u16, body in prop::collection::vec(any::<u8>(), 0..400), after in prop::option::of(any::<u64>()),
+        ) {
+            let status = StatusCode::from_u16(code).unwrap();
+            let failure = Failure::of_answer(status, after.map(Duration::from_secs), &body);
+            prop_assert!(!failure.to_string().is_empty() && !failure.label().is_empty());
+            prop_assert!(failure.to_string().chars().count() <= 300, "a page of a proxy is cut");
+        }
     }
 }

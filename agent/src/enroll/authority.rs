@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hatrack_api::enrollment::hash_text;
 use kube::config::Kubeconfig;
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -20,6 +20,9 @@ const K3S: &str = "/cacerts";
 const CLUSTER_INFO: &str = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes that are read of an answer: certificates have some thousand, and whoever answers could send without end.
+const MOST: usize = 1 << 20;
 
 /// Why no certificate can be accepted.
 #[derive(Debug, thiserror::Error)]
@@ -113,15 +116,25 @@ async fn ask(server: &str) -> reqwest::Result<Result<Vec<u8>, AuthorityError>> {
     let answer = client.get(format!("{server}{K3S}")).send().await?;
     let k3s = answer.status();
     if k3s.is_success() {
-        return Ok(Ok(answer.bytes().await?.to_vec()));
+        return Ok(Ok(body(answer).await?));
     }
     let answer = client.get(format!("{server}{CLUSTER_INFO}")).send().await?;
     let cluster_info = answer.status();
     if !cluster_info.is_success() {
         return Ok(Err(AuthorityError::Silent { server: server.to_owned(), k3s, cluster_info }));
     }
-    let pem = of_cluster_info(&answer.bytes().await?);
+    let pem = of_cluster_info(&body(answer).await?);
     Ok(pem.ok_or_else(|| AuthorityError::NoCertificate(server.to_owned())))
+}
+
+async fn body(mut answer: Response) -> reqwest::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() < MOST
+        && let Some(chunk) = answer.chunk().await?
+    {
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 #[derive(Deserialize)]
@@ -139,4 +152,46 @@ fn of_cluster_info(body: &[u8]) -> Option<Vec<u8>> {
     let kubeconfig = Kubeconfig::from_yaml(&data.kubeconfig).ok()?;
     let base64 = kubeconfig.clusters.into_iter().next()?.cluster?.certificate_authority_data?;
     serde_json::from_value(base64.into()).ok().map(|k8s_openapi::ByteString(pem)| pem)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_given_up() {
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let sending = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n").await.unwrap();
+            while stream.write_all(&[b'x'; 1 << 14]).await.is_ok() {}
+        });
+        let error = fetch(&server, &[]).await.unwrap_err();
+        assert!(matches!(error, AuthorityError::NoCertificate(_)), "{error}");
+        sending.await.unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_cluster_info_is_read_or_refused(body in prop::collection::vec(any::<u8>(), 0..200), kubeconfig in "\\PC{0,200}") {
+            let _ = of_cluster_info(&body);
+            let _ = of_cluster_info(&serde_json::to_vec(&serde_json::json!({"data": {"kubeconfig": kubeconfig}})).unwrap());
+        }
+
+        #[test]
+        fn the_authority_of_a_cluster_info_comes_back(pem in prop::collection::vec(any::<u8>(), 0..100)) {
+            let kubeconfig = serde_json::json!({
+                "clusters": [{"name": "", "cluster": {"certificate-authority-data": k8s_openapi::ByteString(pem.clone())}}],
+            });
+            let body = serde_json::json!({"data": {"kubeconfig": kubeconfig.to_string()}}).to_string();
+            prop_assert_eq!(of_cluster_info(body.as_bytes()), Some(pem));
+        }
+    }
 }

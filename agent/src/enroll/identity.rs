@@ -232,3 +232,60 @@ fn pem(der: &[u8]) -> String {
     }
     text + "-----END CERTIFICATE-----\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn issued(name: &str) -> (Pending, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let pending = Pending::load_or_create(folder.path()).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("{NODE_USER_PREFIX}{name}"));
+        let certificate = params.self_signed(&pending.key).unwrap().pem();
+        (pending, certificate)
+    }
+
+    #[test]
+    fn a_certificate_for_another_name_or_key_is_refused() {
+        let cluster = Cluster { server: "https://a".to_owned(), authority: vec![] };
+        let (pending, certificate) = issued("a");
+        let take = |pending: &Pending, name: &str| {
+            let taken = Identity::issued(cluster.clone(), certificate.as_bytes(), pending, name, Timestamp::now());
+            taken.map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(take(&pending, "a"), Ok(()));
+        assert_eq!(take(&pending, "b"), Err("the certificate that was received is for another name".to_owned()));
+        assert_eq!(take(&issued("a").0, "a"), Err("the certificate that was received is for another key".to_owned()));
+    }
+
+    #[test]
+    fn what_was_put_away_is_what_is_found_and_half_of_it_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pending, certificate) = issued("a");
+        let cluster = Cluster { server: "https://a".to_owned(), authority: vec![b"der".to_vec()] };
+        let issued = Identity::issued(cluster, certificate.as_bytes(), &pending, "a", Timestamp::UNIX_EPOCH).unwrap();
+        issued.save(folder.path(), &pending).unwrap();
+        assert_eq!(Identity::load(folder.path()).unwrap().as_ref(), Some(&*issued));
+        let text = fs::read(folder.path().join(FILE_NAME)).unwrap();
+        for length in (0..text.len() - 2).step_by(7) {
+            assert_eq!(Identity::parse(&text[..length]), None, "{length} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_file_and_any_certificate_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(Identity::parse(&bytes), None);
+            prop_assert!(checked(&bytes, None).is_err() && checked(pem(&bytes).as_bytes(), None).is_err());
+        }
+
+        #[test]
+        fn pem_comes_back(der in prop::collection::vec(any::<u8>(), 1..300)) {
+            prop_assert_eq!(certificates(pem(&der).as_bytes()), vec![der]);
+        }
+    }
+}

@@ -106,6 +106,8 @@ fn unit_of(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::step::Unit;
     use super::*;
 
@@ -192,6 +194,18 @@ mod tests {
             ["/org/freedesktop/systemd1", "/org/freedesktop/systemd1/unit/a_4", "/org/freedesktop/systemd1/unit/a_zz"]
         {
             assert_eq!(unit_of(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_names_a_unit_or_none(label in "([a-z]|_[0-9a-f]{0,3}|_.){0,20}") {
+            let _ = unit_of(&format!("{PATH}/unit/{label}"));
+        }
+
+        #[test]
+        fn every_unit_has_a_path_that_names_it(name in "\\PC{1,40}") {
+            prop_assert_eq!(unit_of(&path(&name)), Some(name));
         }
     }
 }

@@ -222,7 +222,7 @@ async fn what_the_service_manager_reads_for_it_is_the_identity_of_its_own_machin
 #[tokio::test]
 async fn a_machine_without_an_identity_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("root")).unwrap();
+    std::fs::create_dir_all(folder.path().join("root/proc")).unwrap();
     let mut setup = Setup::new("nobody", &folder.path().join("root"), folder.path());
     setup.kubeconfig(&folder.path().join("no-kubeconfig"));
     let agent = setup.start();

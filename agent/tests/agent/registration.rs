@@ -160,6 +160,28 @@ async fn what_no_event_tells_of_is_seen_by_the_full_pass() {
 }
 
 #[tokio::test]
+async fn a_machine_with_more_than_an_object_has_room_for_shows_what_fits_and_says_so() {
+    const DISKS: u8 = 250;
+    let bench = Bench::new(MACHINE).await;
+    for number in 0..DISKS {
+        // sdaa, sdab, …, as Linux counts on after sdz.
+        let disk = format!("sd{}{}", char::from(b'a' + number / 26), char::from(b'a' + number % 26));
+        let device = format!("sys/devices/pci0000:00/0000:00:1f.2/{number}/block/{disk}");
+        bench.machine.write(&format!("{device}/size"), "976773168\n").unwrap();
+        bench.machine.link(&format!("sys/block/{disk}"), &format!("../{}", device.trim_start_matches("sys/"))).unwrap();
+    }
+    let agent = bench.direct().start();
+    let line = agent.says("disks, and an object has room for 128: the last ones by name are left out").await;
+    assert_eq!((line["level"].as_str(), line["about"].as_str()), (Some("WARN"), Some("Storage")), "{line}");
+    agent.ready().await;
+    let storage = bench.node().await.status.unwrap().storage.unwrap();
+    assert_eq!((storage.len(), storage[0].name.as_str()), (128, "nvme0n1"));
+    agent.look_again();
+    agent.looked(1.0).await;
+    assert_eq!(agent.lines().iter().filter(|line| line["about"] == "Storage").count(), 1, "said once");
+}
+
+#[tokio::test]
 async fn an_object_that_a_person_deletes_comes_back() {
     let bench = Bench::new(MACHINE).await;
     let agent = bench.direct().start();

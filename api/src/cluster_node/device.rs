@@ -117,7 +117,7 @@ pub struct Health {
     pub reason: String,
     /// Why and what to do about it, for people. Empty when there is nothing to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = Health::LONGEST_MESSAGE))]
     pub message: String,
 }
 
@@ -150,6 +150,9 @@ impl fmt::Display for HealthState {
 }
 
 impl Health {
+    /// Characters that a message has room for: the schema refuses a longer one, and with it the whole status.
+    pub const LONGEST_MESSAGE: usize = 512;
+
     /// Usable, with the reason that says so (for example `AdbDevice`).
     pub fn ready(reason: &str) -> Self {
         Self { state: HealthState::Ready, reason: reason.to_owned(), message: String::new() }
@@ -157,18 +160,26 @@ impl Health {
 
     /// Usable with a defect.
     pub fn degraded(reason: &str, message: impl Into<String>) -> Self {
-        Self { state: HealthState::Degraded, reason: reason.to_owned(), message: message.into() }
+        Self { state: HealthState::Degraded, reason: reason.to_owned(), message: fitting(message.into()) }
     }
 
     /// Present and not usable.
     pub fn unusable(reason: &str, message: impl Into<String>) -> Self {
-        Self { state: HealthState::Unusable, reason: reason.to_owned(), message: message.into() }
+        Self { state: HealthState::Unusable, reason: reason.to_owned(), message: fitting(message.into()) }
     }
 
     /// Whether a hat can have the device: `Unusable` is the only state that says no.
     pub fn is_usable(&self) -> bool {
         self.state != HealthState::Unusable
     }
+}
+
+/// What drivers and servers say can be as long as they like.
+fn fitting(message: String) -> String {
+    if message.chars().count() <= Health::LONGEST_MESSAGE {
+        return message;
+    }
+    message.chars().take(Health::LONGEST_MESSAGE - 1).chain(['…']).collect()
 }
 
 /// Names of attributes that more than one collector or reader uses.
@@ -203,4 +214,19 @@ pub mod attribute {
 pub mod capacity {
     /// Memory of the device itself.
     pub const MEMORY: &str = "memory";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_cut_to_what_the_schema_takes() {
+        let fits = "ü".repeat(Health::LONGEST_MESSAGE);
+        assert_eq!(Health::degraded("Odd", fits.clone()).message, fits);
+        let long = fits + "ü";
+        for health in [Health::degraded("Odd", long.clone()), Health::unusable("Odd", long)] {
+            assert!(health.message.chars().count() == Health::LONGEST_MESSAGE && health.message.ends_with('…'));
+        }
+    }
 }

@@ -25,19 +25,19 @@ pub struct ClusterNodeStatus {
 
     /// GPUs, phones and accelerators, sorted by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = ClusterNodeStatus::MOST_DEVICES))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub devices: Option<Vec<Device>>,
 
     /// Block devices, sorted by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = ClusterNodeStatus::MOST_DISKS))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub storage: Option<Vec<Disk>>,
 
     /// Network interfaces with hardware behind them, sorted by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = ClusterNodeStatus::MOST_INTERFACES))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub interfaces: Option<Vec<Interface>>,
 
@@ -69,6 +69,15 @@ pub struct ClusterNodeStatus {
 }
 
 impl ClusterNodeStatus {
+    /// The most devices that a node shows: the schema refuses a longer list, and with it the whole status.
+    pub const MOST_DEVICES: usize = 256;
+
+    /// The same for disks.
+    pub const MOST_DISKS: usize = 128;
+
+    /// The same for network interfaces.
+    pub const MOST_INTERFACES: usize = 64;
+
     /// The most hats that one node wears: the schema refuses a longer list.
     pub const MOST_HATS: usize = 128;
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use hatrack_api::cluster_node::{Health, HealthState};
 use serde::Deserialize;
 
 const TABLE: &str = include_str!("families.toml");
@@ -43,9 +44,13 @@ pub struct Family {
     pub attributes: BTreeMap<String, String>,
     #[serde(default)]
     models: BTreeMap<String, String>,
-    /// Models that share the id.
     #[serde(default)]
-    pub undecided: Vec<String>,
+    undecided: Vec<String>,
+    #[serde(default)]
+    boards: BTreeMap<String, String>,
+    /// What its driver can say of one that is ill.
+    #[serde(default)]
+    pub symptoms: Vec<Symptom>,
     /// What is wrong with every device of the entry.
     pub fault: Option<Fault>,
 }
@@ -112,6 +117,26 @@ pub struct Fault {
     pub message: String,
 }
 
+/// What a file of the driver says of a device that is ill.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Symptom {
+    /// Where it is said: the first that is there counts.
+    pub files: Vec<String>,
+    words: Vec<String>,
+    state: HealthState,
+    reason: String,
+    message: String,
+}
+
+impl Symptom {
+    /// The health that follows from what the driver says, if it says this.
+    pub fn health(&self, said: &str) -> Option<Health> {
+        let is_said = self.words.iter().any(|word| word.eq_ignore_ascii_case(said));
+        is_said.then(|| Health { state: self.state, reason: self.reason.clone(), message: self.message.clone() })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -162,11 +187,29 @@ impl Family {
         matches(&self.companions, vendor, device)
     }
 
+    /// Vendor and product of every mode of a stick.
+    #[cfg(test)]
+    pub fn usb_ids(&self) -> impl Iterator<Item = (u16, u16)> {
+        self.usb.iter().filter_map(|id| Some((id.vendor, id.device?)))
+    }
+
     /// The model of a device, as far as its ids tell.
     pub fn model(&self, ids: &str, subsystem: u16, revision: Option<&str>) -> &str {
         let by_revision = revision.and_then(|revision| self.models.get(&format!("{ids}@{revision}")));
         let by_subsystem = || self.models.get(&format!("{ids}:{subsystem:04x}"));
         by_revision.or_else(by_subsystem).or_else(|| self.models.get(ids)).unwrap_or(&self.model)
+    }
+
+    /// Whether a model is the one that is said where ids do not tell.
+    pub fn is_undecided(&self, model: &str) -> bool {
+        !self.undecided.is_empty() && model == self.model
+    }
+
+    /// The model that a Raspberry Pi's board on top has, by the number in the board's name.
+    pub fn model_on_board(&self, product: &str) -> Option<&str> {
+        let (_, rest) = product.split_once("AI HAT+")?;
+        let number: String = rest.chars().filter(char::is_ascii_digit).collect();
+        self.boards.get(&number).map(String::as_str)
     }
 
     /// The kernel module to load where no driver is bound, in words.
@@ -222,6 +265,36 @@ mod tests {
                 let told_by = rest.strip_prefix(':').or(rest.strip_prefix('@'));
                 assert!(rest.is_empty() || told_by.is_some_and(|rest| u16::from_str_radix(rest, 16).is_ok()), "{key}");
             }
+        }
+    }
+
+    #[test]
+    fn a_board_and_a_symptom_are_of_their_entry() {
+        for family in all() {
+            assert!(family.undecided.len() != 1, "{}: one model is no choice", family.name);
+            let models = family.boards.values();
+            assert!(models.into_iter().all(|model| family.undecided.contains(model)), "{}", family.name);
+            for symptom in &family.symptoms {
+                assert!(!symptom.files.is_empty() && symptom.state != HealthState::Ready, "{}", symptom.reason);
+                assert!(symptom.words.iter().all(|word| *word == word.to_lowercase()), "{}", symptom.reason);
+                assert!(!symptom.message.is_empty() && symptom.message.chars().count() <= 512, "{}", symptom.reason);
+            }
+        }
+    }
+
+    #[test]
+    fn a_board_tells_the_model_by_the_number_in_its_name() {
+        let (eight, ten) = (of_pci(0x1e60, 0x2864).unwrap(), of_pci(0x1e60, 0x45c4).unwrap());
+        for (family, product, model) in [
+            (eight, "AI HAT+ 13T", Some("Hailo-8L")),
+            (eight, "Raspberry Pi AI HAT+ (26 TOPS)", Some("Hailo-8")),
+            (eight, "AI HAT+", None),
+            (eight, "AI HAT+ 2", None),
+            (eight, "Sense HAT 26", None),
+            (ten, "AI HAT+ 2", Some("Hailo-10H")),
+            (ten, "Sense HAT 2", None),
+        ] {
+            assert_eq!(family.model_on_board(product), model, "{product}");
         }
     }
 

@@ -84,7 +84,7 @@ pub fn trusted_uuid(text: &str) -> Option<String> {
 }
 
 /// Whether a serial number of the device tree can be one machine's alone, and an id.
-fn is_serial(text: &str) -> bool {
+pub fn is_serial(text: &str) -> bool {
     let is_id = text.len() <= MAX_LENGTH
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:_-".contains(&byte))
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -117,6 +117,7 @@ fn is_of_a_maker(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use hatrack_fixtures::{MachineCopy, machine_copy};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -231,6 +232,17 @@ mod tests {
         ];
         for (name, ports, expected) in cases {
             assert_eq!(lowest_address(&ports).as_deref(), expected, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_serial_number_is_an_id_that_the_schema_takes_or_none(text in "\\PC{0,80}|[0-9a-zA-Z.:_-]{0,80}") {
+            if is_serial(&text) {
+                prop_assert!(text.len() <= MAX_LENGTH && text.is_ascii());
+                let ends = text.bytes().next().into_iter().chain(text.bytes().last());
+                prop_assert!(ends.into_iter().all(|end| end.is_ascii_alphanumeric()), "{}", text);
+            }
         }
     }
 }

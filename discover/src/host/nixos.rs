@@ -44,8 +44,8 @@ fn number(name: &str) -> Option<i64> {
     name.strip_prefix("system-")?.strip_suffix("-link")?.parse().ok().filter(|number| *number > 0)
 }
 
-/// `nixos-version --json` prints a line that stands in the script as it is (nixpkgs, `nixos/modules/installer/tools/nixos-version.sh`).
-fn configuration_revision(script: &str) -> Option<String> {
+/// The revision in the script `nixos-version`: its `--json` prints a line that stands in the script as it is (nixpkgs, `nixos/modules/installer/tools/nixos-version.sh`).
+pub fn configuration_revision(script: &str) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Versions {
@@ -61,6 +61,8 @@ fn configuration_revision(script: &str) -> Option<String> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -119,6 +121,21 @@ mod tests {
         let without = script.replace("\"configurationRevision\":\"4f0c9a3d\",", "");
         assert_eq!(configuration_revision(&without), None);
         assert_eq!(configuration_revision("{broken\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_script_is_read(script in "([{\\[\"a-zA-Z:,}\\]\n ]|configurationRevision){0,60}") {
+            let _ = configuration_revision(&script);
+        }
+
+        #[test]
+        fn a_revision_is_found_wherever_its_line_is(
+            before in "([^{\n][ -~]{0,20}\n){0,4}", revision in "[0-9a-f]{1,64}", after in "(\n[ -~]{0,20}){0,4}"
+        ) {
+            let script = format!("{before}{{\"configurationRevision\":\"{revision}\"}}{after}");
+            prop_assert_eq!(configuration_revision(&script), Some(revision));
+        }
     }
 
     #[test]
