@@ -45,6 +45,31 @@ fn every_field_of_every_crd_says_what_it_is() {
     }
 }
 
+#[test]
+fn a_kind_has_a_short_name_and_all_are_one_category() {
+    let names = hatrack_api::crds::all().into_iter().map(|crd| {
+        let names = crd.spec.names;
+        assert_eq!(names.categories.unwrap_or_default(), ["society"], "{}", names.kind);
+        (names.kind, names.short_names.unwrap_or_default().join(","))
+    });
+    let short = [("ClusterNode", "cn"), ("Hat", "ht"), ("HatBinding", "hb"), ("HatSwap", "hs"), ("HatPolicy", "hp")];
+    assert_eq!(names.collect::<Vec<_>>(), short.map(|(kind, short)| (kind.to_owned(), short.to_owned())));
+}
+
+/// A list that is merged entry by entry keeps what its writer left out.
+#[test]
+fn a_writer_replaces_its_lists_as_a_whole_and_conditions_are_merged_by_type() {
+    let crds = hatrack_api::crds::all();
+    let node = serde_json::to_value(crds.iter().find(|crd| crd.spec.names.kind == "ClusterNode")).unwrap();
+    let status = &node["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"];
+    for list in ["devices", "storage", "interfaces", "hats", "worn"] {
+        assert_eq!(status[list]["x-kubernetes-list-type"], "atomic", "{list}");
+    }
+    let conditions = &status["conditions"];
+    assert_eq!(conditions["x-kubernetes-list-type"], "map");
+    assert_eq!(conditions["x-kubernetes-list-map-keys"], serde_json::json!(["type"]));
+}
+
 /// Paths of the properties below a schema that have no description.
 fn undescribed(path: &str, schema: &serde_json::Value, silent: &mut Vec<String>) {
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {

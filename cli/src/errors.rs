@@ -78,66 +78,57 @@ fn is_broken_pipe(error: &io::Error) -> bool {
 
 /// What to do about an error.
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    of_content(cause).or_else(|| of_kind(cause).map(str::to_owned))
+}
+
+/// What to do where it depends on what the error says.
+fn of_content(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(refused) = cause.downcast_ref::<Refused>() {
-        return Some(of_refusal(refused));
-    }
-    if let Some(error) = cause.downcast_ref::<folder::Error>() {
-        return of_folder(error);
-    }
-    if let Some(error) = cause.downcast_ref::<kubernetes::Error>() {
-        return of_kubernetes(error);
-    }
-    if cause.is::<NotStarted>() {
-        return Some(
-            "`nix run .#init` has it with all that it needs; so has `nix develop github:hatrack/hatrack`".to_owned(),
-        );
-    }
-    if let Some(missing) = cause.downcast_ref::<Missing>() {
-        return of_missing(missing);
-    }
-    if let Some(nobody) = cause.downcast_ref::<Nobody>() {
-        return Some(of_nobody(nobody));
-    }
-    if cause.is::<OwnBinding>() {
-        return Some(
-            "another identity is needed: a user whom HatPolicy default knows, or `--as-service-account`".to_owned(),
-        );
-    }
-    if let Some(elsewhere) = cause.downcast_ref::<Elsewhere>() {
-        return Some(format!("type it on {}: the devices of the hat are there", elsewhere.node));
-    }
-    if cause.is::<NotConfirmed>() {
-        return Some("`--yes` answers beforehand".to_owned());
-    }
-    if let Some(StillWorn { node, .. }) = cause.downcast_ref() {
-        return Some(format!(
+        Some(of_refusal(refused))
+    } else if let Some(error) = cause.downcast_ref::<folder::Error>() {
+        of_folder(error)
+    } else if let Some(error) = cause.downcast_ref::<kubernetes::Error>() {
+        of_kubernetes(error)
+    } else if let Some(missing) = cause.downcast_ref::<Missing>() {
+        of_missing(missing)
+    } else if let Some(nobody) = cause.downcast_ref::<Nobody>() {
+        Some(of_nobody(nobody))
+    } else if let Some(Elsewhere { node, .. }) = cause.downcast_ref() {
+        Some(format!("type it on {node}: the devices of the hat are there"))
+    } else if let Some(StillWorn { node, .. }) = cause.downcast_ref() {
+        Some(format!(
             "`hatrack node cordon {node}` lets them go on to their end and no new ones come; `--force` does not wait for that"
-        ));
-    }
-    if cause.is::<NoFolder>() {
-        return Some(
-            "name it with `--cluster DIR`; in Kubernetes the operator decides, and `hatrack plan` shows what"
-                .to_owned(),
-        );
-    }
-    if cause.is::<NoTokens>() {
-        return Some(
-            "leave `--cluster` and HATRACK_CLUSTER out: the kubeconfig says which cluster the machine enrolls in"
-                .to_owned(),
-        );
-    }
-    if cause.is::<NoAuthority>() {
-        return Some(
-            "`kubectl config set-cluster NAME --embed-certs --certificate-authority FILE` adds it; k3s has it in `/etc/rancher/k3s/k3s.yaml`"
-                .to_owned(),
-        );
-    }
-    if let Some(StillUsable { node, .. }) = cause.downcast_ref() {
-        return Some(format!(
+        ))
+    } else if let Some(StillUsable { node, .. }) = cause.downcast_ref() {
+        Some(format!(
             "its file was written when it was made: use that, or make another with `--replace`; `hatrack token revoke {node}` takes it back"
-        ));
+        ))
+    } else {
+        None
     }
-    cause.downcast_ref::<NoTree>().map(|_| "`--root` takes a folder with `sys/`, `proc/` and `etc/` in it".to_owned())
+}
+
+/// What to do about every error of one kind.
+fn of_kind(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    if cause.is::<NotStarted>() {
+        Some("`nix run .#init` has it with all that it needs; so has `nix develop github:hatrack/hatrack`")
+    } else if cause.is::<OwnBinding>() {
+        Some("another identity is needed: a user whom HatPolicy default knows, or `--as-service-account`")
+    } else if cause.is::<NotConfirmed>() {
+        Some("`--yes` answers beforehand")
+    } else if cause.is::<NoFolder>() {
+        Some("name it with `--cluster DIR`; in Kubernetes the operator decides, and `hatrack plan` shows what")
+    } else if cause.is::<NoTokens>() {
+        Some("leave `--cluster` and HATRACK_CLUSTER out: the kubeconfig says which cluster the machine enrolls in")
+    } else if cause.is::<NoAuthority>() {
+        Some(
+            "`kubectl config set-cluster NAME --embed-certs --certificate-authority FILE` adds it; k3s has it in `/etc/rancher/k3s/k3s.yaml`",
+        )
+    } else if cause.is::<NoTree>() {
+        Some("`--root` takes a folder with `sys/`, `proc/` and `etc/` in it")
+    } else {
+        None
+    }
 }
 
 fn of_missing(missing: &Missing) -> Option<String> {

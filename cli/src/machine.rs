@@ -12,7 +12,7 @@ use hatrack_discover::nvidia::{self, probe};
 use hatrack_discover::pci::{self, LinkNow};
 use hatrack_discover::phone::adb;
 use hatrack_discover::root::Root;
-use hatrack_discover::usb::{self, budget, budget::Budget};
+use hatrack_discover::usb::{budget, budget::Budget};
 
 use crate::args::MachineOptions;
 
@@ -51,7 +51,7 @@ pub async fn look(options: &MachineOptions) -> Result<Look, NoTree> {
     let root = root(options)?;
     let facts = inventory::look(&root);
     let (nvml, adb) = tokio::join!(ask_nvml(&root, &facts, options.deadline), ask_adb(&root, options));
-    let buses = Buses { links: links(&root), controllers: controllers(&root) };
+    let buses = Buses { links: pci::links_now(&root, facts.functions()), controllers: controllers(&root, &facts) };
     Ok(Look { root, facts, answers: Answers { nvml, adb }, buses })
 }
 
@@ -67,14 +67,8 @@ impl Look {
     }
 }
 
-/// A bus that cannot be read is among the doubts of the inventory.
-fn links(root: &Root) -> Vec<LinkNow> {
-    pci::links_now(root, &pci::scan(root).unwrap_or_default())
-}
-
-fn controllers(root: &Root) -> Vec<Budget> {
-    let devices = usb::scan(root).unwrap_or_default();
-    let mut controllers = budget::of(root, &devices);
+fn controllers(root: &Root, facts: &Facts) -> Vec<Budget> {
+    let mut controllers = budget::of(root, facts.usb_devices());
     controllers.retain(|budget| budget.devices.used > 0);
     controllers
 }

@@ -50,8 +50,8 @@ impl Gauges {
         Ok(Self { system: System::new()?, has_sampled: false })
     }
 
-    /// Measures now: some milliseconds of reading files. File systems of other machines are left out, as asking for one
-    /// whose server is gone can block for ever.
+    /// Measures now: some milliseconds of reading files. Of the file systems that are on other machines, NFS and CIFS are left out. Asking for
+    /// another one whose server is gone (FUSE, Ceph, 9P), or for a disk that is dead, can block for ever: nobody may have to wait for it.
     pub fn sample(&mut self) -> Sample {
         let memory = MemoryRefreshKind::nothing().with_ram();
         let cpu = CpuRefreshKind::nothing().with_usage();

@@ -31,6 +31,16 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The functions on PCI, as far as they could be read.
+    pub fn functions(&self) -> &[pci::Function] {
+        self.pci.as_deref().unwrap_or_default()
+    }
+
+    /// The devices on USB, as far as they could be read.
+    pub fn usb_devices(&self) -> &[usb::Device] {
+        self.usb.as_deref().unwrap_or_default()
+    }
+
     /// Whether NVML can tell more: a GPU has NVIDIA's driver, or it could not be told whether one has.
     pub fn concern_nvml(&self) -> bool {
         self.pci.as_ref().map_or(true, |functions| functions.iter().any(gpu::has_nvidia_driver))

@@ -64,7 +64,8 @@ fn permanent_address(root: &Root, path: &str) -> Result<Option<String>, Unreadab
     Ok(address.as_deref().and_then(stable_part))
 }
 
-/// The part of a hardware address that stays: an Ethernet address as it is. Of the 20 bytes of an InfiniBand address only the last eight, the port's GUID, stay
+/// The part of a hardware address that stays: an Ethernet address as it is.
+/// Of the 20 bytes of an InfiniBand address only the last eight, the port's GUID, stay
 /// over a restart of the driver (RFC 4391, 9.1.1).
 pub fn stable_part(address: &str) -> Option<String> {
     let address = address.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! What the agent says.
+//! What a service says.
 
 use std::error::Error;
 use std::fmt::Write;

@@ -44,7 +44,8 @@ fn number(name: &str) -> Option<i64> {
     name.strip_prefix("system-")?.strip_suffix("-link")?.parse().ok().filter(|number| *number > 0)
 }
 
-/// The revision in the script `nixos-version`: its `--json` prints a line that stands in the script as it is (nixpkgs, `nixos/modules/installer/tools/nixos-version.sh`).
+/// The revision in the script `nixos-version`: its `--json` prints a line that stands in the script as it is
+/// (nixpkgs, `nixos/modules/installer/tools/nixos-version.sh`).
 pub fn configuration_revision(script: &str) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -109,6 +109,7 @@ struct Bounds {
 }
 
 /// How the size of a result follows from the sizes of target and arguments.
+#[derive(Clone, Copy)]
 enum Growth {
     /// A number or a truth value.
     Scalar,
@@ -120,75 +121,30 @@ enum Growth {
     Product,
 }
 
+/// The functions that may be called, by how their results grow.
+const GROWTHS: [(Growth, &str); 4] = [
+    (
+        Growth::Scalar,
+        "_==_ _!=_ _<_ _<=_ _>_ _>=_ _&&_ _||_ !_ -_ _-_ _*_ _/_ _%_ @in @not_strictly_false size contains \
+         startsWith endsWith matches int uint double hasValue isQuantity isInteger asInteger \
+         asApproximateFloat sign isSorted sum sets.contains sets.equivalent sets.intersects indexOf \
+         lastIndexOf isGreaterThan isLessThan compareTo isSemver major minor patch isIP isCIDR containsIP \
+         containsCIDR prefixLength family isLoopback isGlobalUnicast math.ceil math.floor math.round \
+         math.trunc math.abs math.sign",
+    ),
+    (Growth::Parts, "_+_ _?_:_ _[_] _?._ _[?_] optional.of optional.none value or orValue"),
+    (
+        Growth::Sum,
+        "string quantity semver ip cidr add sub slice sort flatten distinct first last min max find findAll \
+         charAt lowerAscii upperAscii split substring trim reverse math.greatest math.least",
+    ),
+    (Growth::Product, "replace join"),
+];
+
+/// How the result of a function grows, if it is one that may be called.
 fn growth(function: &str) -> Option<Growth> {
-    Some(match function {
-        "_==_"
-        | "_!=_"
-        | "_<_"
-        | "_<=_"
-        | "_>_"
-        | "_>=_"
-        | "_&&_"
-        | "_||_"
-        | "!_"
-        | "-_"
-        | "_-_"
-        | "_*_"
-        | "_/_"
-        | "_%_"
-        | "@in"
-        | "@not_strictly_false"
-        | "size"
-        | "contains"
-        | "startsWith"
-        | "endsWith"
-        | "matches"
-        | "int"
-        | "uint"
-        | "double"
-        | "hasValue"
-        | "isQuantity"
-        | "isInteger"
-        | "asInteger"
-        | "asApproximateFloat"
-        | "sign"
-        | "isSorted"
-        | "sum"
-        | "sets.contains"
-        | "sets.equivalent"
-        | "sets.intersects"
-        | "indexOf"
-        | "lastIndexOf"
-        | "isGreaterThan"
-        | "isLessThan"
-        | "compareTo"
-        | "isSemver"
-        | "major"
-        | "minor"
-        | "patch"
-        | "isIP"
-        | "isCIDR"
-        | "containsIP"
-        | "containsCIDR"
-        | "prefixLength"
-        | "family"
-        | "isLoopback"
-        | "isGlobalUnicast"
-        | "math.ceil"
-        | "math.floor"
-        | "math.round"
-        | "math.trunc"
-        | "math.abs"
-        | "math.sign" => Growth::Scalar,
-        "_+_" | "_?_:_" | "_[_]" | "_?._" | "_[?_]" | "optional.of" | "optional.none" | "value" | "or" | "orValue" => {
-            Growth::Parts
-        }
-        "string" | "quantity" | "semver" | "ip" | "cidr" | "add" | "sub" | "slice" | "sort" | "flatten"
-        | "distinct" | "first" | "last" | "min" | "max" | "find" | "findAll" | "charAt" | "lowerAscii"
-        | "upperAscii" | "split" | "substring" | "trim" | "reverse" | "math.greatest" | "math.least" => Growth::Sum,
-        "replace" | "join" => Growth::Product,
-        _ => return None,
-    })
+    let is_among = |functions: &str| functions.split(' ').any(|other| other == function);
+    GROWTHS.into_iter().find(|(_, functions)| is_among(functions)).map(|(growth, _)| growth)
 }
 
 impl Bounds {

@@ -97,8 +97,11 @@ async fn kubectl_get_shows_what_one_wants_to_know() {
     let summary = json!({"gpus": "7/8", "phones": "0/0", "accelerators": "1/1", "hats": "executor, observer"});
     node.status_as_operator(json!({"conditions": [ready], "summary": summary})).await;
     let row = table_row(&node.admin, &format!("/apis/society.zeta.io/v1alpha1/clusternodes/{}", node.name)).await;
-    let shown: Vec<_> = row.iter().take(7).map(|(column, cell)| format!("{column}={cell}")).collect();
+    let (age, row) = row.split_last().unwrap();
+    let shown: Vec<_> = row.iter().map(|(column, cell)| format!("{column}={cell}")).collect();
     let name = format!("Name={}", node.name);
+    let is_age = age.1.ends_with('s') && age.1.trim_end_matches('s').parse::<u32>().is_ok();
+    assert!(age.0 == "Age" && is_age, "{age:?}");
     assert_eq!(
         shown,
         [

@@ -101,8 +101,7 @@ fn hat(spec: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn hats() {
-    let gpus = |count: u32| json!({"requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": count}, {"name": "one", "class": "phone"}]}});
+async fn hats_have_an_authority_and_a_name_of_their_own() {
     check::<Hat>(
         &sender().await,
         None,
@@ -131,6 +130,18 @@ async fn hats() {
                 hat(&json!({"throttles": {"conflictsWith": ["SELF"]}})),
                 "a hat cannot conflict with itself",
             ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn hats_have_numbers_and_words_that_can_be() {
+    let gpus = |count: u32| json!({"requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": count}, {"name": "one", "class": "phone"}]}});
+    check::<Hat>(
+        &sender().await,
+        None,
+        vec![
             accepts("64 devices", hat(&gpus(63))),
             refuses("65 devices", hat(&gpus(64)), "a wearer can have at most 64 devices"),
             refuses(
@@ -216,10 +227,8 @@ async fn bindings_keep_their_hat_and_wearer() {
 }
 
 #[tokio::test]
-async fn bindings_only_gain_cosigners_and_verdicts() {
-    let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+async fn bindings_only_gain_cosigners() {
     let signed = |entries: Value| binding(&json!({"cosignedBy": entries}));
-    let judged = |entries: Value| binding(&json!({"verdicts": entries}));
     check::<HatBinding>(
         &sender().await,
         Some("default"),
@@ -254,6 +263,19 @@ async fn bindings_only_gain_cosigners_and_verdicts() {
                 signed(json!([{"spiffeID": SENDER}, {"spiffeID": SENDER}])),
                 "Duplicate value",
             ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn bindings_only_gain_verdicts() {
+    let (first, second) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let judged = |entries: Value| binding(&json!({"verdicts": entries}));
+    check::<HatBinding>(
+        &sender().await,
+        Some("default"),
+        vec![
             accepts_change(
                 "one more verdict",
                 judged(json!([verdict(SENDER, "Probation", first)])),

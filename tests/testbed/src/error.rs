@@ -143,13 +143,6 @@ impl Error {
     /// The error and everything beneath it, for places that can carry text alone.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        text
+        hatrack_service::log::chain(self)
     }
 }

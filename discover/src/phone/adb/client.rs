@@ -4,7 +4,6 @@
 //! follows short lists alone, never tells when the last phone has gone, and fails on a state that it does not know.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,8 +22,8 @@ pub async fn ask(server: SocketAddr, deadline: Duration) -> View {
     let server = Server { address: server, deadline };
     let transports = match timeout_at(end, listed(server)).await {
         Ok(Ok(transports)) => transports,
-        Ok(Err(error)) => return View::Unreachable(chain(&error)),
-        Err(_) => return View::Unreachable(chain(&WireError::Late(deadline))),
+        Ok(Err(error)) => return View::Unreachable(error.sentence()),
+        Err(_) => return View::Unreachable(WireError::Late(deadline).sentence()),
     };
     let mut questions = Questions::new(server, Pauses { first: deadline / 8, longest: deadline });
     questions.update(transports);
@@ -53,7 +52,7 @@ async fn follow_for_ever(server: SocketAddr, timing: Timing, views: &watch::Send
     loop {
         let Err(error) = follow(server, timing, views).await;
         let was_listed = matches!(*views.borrow(), View::Listed(_));
-        let why = chain(&error);
+        let why = error.sentence();
         tracing::debug!(server = %server.address, "lost the adb server: {why}");
         publish(views, View::Unreachable(why));
         pause = if was_listed { timing.retry } else { (pause * 2).min(timing.retry_at_most) };
@@ -165,12 +164,4 @@ fn publish(views: &watch::Sender<View>, view: View) {
 pub(super) fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().hash_one(()) % 1024;
     pause / 2 + (pause / 2 * u32::try_from(random).unwrap_or(0)) / 1024
-}
-
-/// An error and its source in one line.
-fn chain(error: &WireError) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

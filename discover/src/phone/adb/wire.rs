@@ -23,6 +23,16 @@ pub enum WireError {
     Refused(String),
 }
 
+impl WireError {
+    /// The error and its cause in one line, for what is shown later.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Io(source) => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// Digits of a length, and bytes of a status.
 const HEADER: usize = 4;
 
