@@ -35,7 +35,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub async fn timed<T>(what: &str, future: impl Future<Output = T>) -> T {
     let since = Instant::now();
     let value = future.await;
-    println!("measured: {what}: {:.1} s", since.elapsed().as_secs_f64());
+    println!("measured: {what}: {:.2} s", since.elapsed().as_secs_f64());
     value
 }
 

@@ -2,6 +2,7 @@
 
 use hatrack_api::HatBinding;
 use hatrack_api::hat_binding::Phase;
+use hatrack_testbed::timed;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -32,9 +33,12 @@ async fn what_a_backup_holds_is_the_truth_again_and_each_device_has_one_wearer()
     cluster.is_true("After the backup").await;
 
     cluster.plane.restore(&backup).await.unwrap();
-    cluster.agent.says("the history of the API server has gone back").await;
-    cluster.operator.says("the history of the API server has gone back").await;
-    let node = cluster.is_true("After the backup").await;
+    let is_true = async {
+        cluster.agent.says("the history of the API server has gone back").await;
+        cluster.operator.says("the history of the API server has gone back").await;
+        cluster.is_true("After the backup").await
+    };
+    let node = timed("a backup is restored, the object is true", is_true).await;
     assert!(!node.labels().contains_key("written"));
     for binding in [&kept, &taken] {
         let restored = cluster.phase(binding, Phase::Active).await;

@@ -1,6 +1,6 @@
 //! Servers that are killed and started again on what they hold.
 
-use hatrack_testbed::Server;
+use hatrack_testbed::{Server, timed};
 use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Cluster, GRACE};
@@ -27,7 +27,7 @@ async fn servers_that_are_killed_and_started_again_lose_nothing() {
             cluster.plane.start(*server).await.unwrap();
         }
         cluster.plane.ready().await.unwrap();
-        cluster.is_true(&system).await;
+        timed(&format!("{killed:?} killed and there again, the object is true"), cluster.is_true(&system)).await;
         all.push(cluster.wear("after").await);
         cluster.wears(&all.iter().collect::<Vec<_>>()).await;
         cluster.nothing_is_twice().await;
@@ -46,7 +46,11 @@ async fn an_outage_longer_than_the_grace_gives_no_node_up_that_comes_back() {
     // As long as it takes for every machine to end its hats by itself, and for the operator to count on it.
     sleep(Duration::from_secs(GRACE + 5)).await;
     cluster.plane.start(Server::ApiServer).await.unwrap();
-    cluster.is_true("NixOS 26.05 (Yarara)").await;
+    timed(
+        "the API server is there again after a long time, the object is true",
+        cluster.is_true("NixOS 26.05 (Yarara)"),
+    )
+    .await;
     let next = cluster.wear("bob").await;
     cluster.wears(&[&worn, &next]).await;
     assert_eq!(cluster.reasons(&worn).await, ["Admitted"], "nobody was silent: nobody could be heard");
