@@ -13,7 +13,6 @@ let
   preflight = pkgs.writeShellApplication {
     name = "hatrack-longhorn-preflight";
     runtimeInputs = [
-      pkgs.kmod
       pkgs.systemd
       pkgs.util-linux
     ];
@@ -24,7 +23,7 @@ let
       }
       mountpoint --quiet ${lib.escapeShellArg cfg.dataPath} ||
         fail ${lib.escapeShellArg "no disk is mounted at ${cfg.dataPath}; volumes would fill the system's disk"}
-      modprobe iscsi_tcp || fail "the kernel has no iscsi_tcp"
+      [ -d /sys/module/iscsi_tcp ] || fail "the kernel has not loaded iscsi_tcp"
       systemctl is-active --quiet iscsid.service || fail "iscsid.service does not run"
     '';
   };
@@ -98,10 +97,16 @@ in
       # The disk may come late: a dead one does not stop a boot. So no target says that it is mounted.
       unitConfig.RequiresMountsFor = cfg.dataPath;
       before = [ "k3s.service" ];
-      serviceConfig = {
+      serviceConfig = import ../lib/hardening.nix // {
         Type = "oneshot";
         RemainAfterExit = true;
         ExecStart = lib.getExe preflight;
+        # It asks the service manager, and looks at mounts.
+        DynamicUser = true;
+        IPAddressDeny = "any";
+        PrivateDevices = true;
+        PrivateNetwork = true;
+        RestrictAddressFamilies = "AF_UNIX";
       };
     };
 

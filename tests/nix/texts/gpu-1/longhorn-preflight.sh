@@ -3,7 +3,7 @@ set -o errexit
 set -o nounset
 set -o pipefail
 
-export PATH="/nix/store/kmod/bin:/nix/store/systemd/bin:/nix/store/util-linux/bin:$PATH"
+export PATH="/nix/store/systemd/bin:/nix/store/util-linux/bin:$PATH"
 
 fail() {
   echo "Longhorn cannot keep volumes here: $1" >&2
@@ -11,5 +11,5 @@ fail() {
 }
 mountpoint --quiet '/var/lib/longhorn' ||
   fail 'no disk is mounted at /var/lib/longhorn; volumes would fill the system'\''s disk'
-modprobe iscsi_tcp || fail "the kernel has no iscsi_tcp"
+[ -d /sys/module/iscsi_tcp ] || fail "the kernel has not loaded iscsi_tcp"
 systemctl is-active --quiet iscsid.service || fail "iscsid.service does not run"
