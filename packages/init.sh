@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes what only this cluster has: keys and secrets of its hosts, encrypted for those who may read them. What is there
-# stays as it is, so it is run again whenever a host was added.
+# stays as it is, so it is run again whenever a host or a person was added.
 #
 #   hatrack-init [--trust-domain NAME]    SPIFFE ids of the cluster are spiffe://NAME/... [default: the name of the folder]
 set -euo pipefail
@@ -35,6 +35,12 @@ fi
 owner=$(age-keygen -y "$owner_key" | head -n 1)
 export SOPS_AGE_KEY_FILE=$owner_key
 
+# Who administers the cluster, one public key in each line. People are added and removed there.
+[ -f hosts/owners.pub ] || echo "$owner" >hosts/owners.pub
+grep --quiet --line-regexp --fixed-strings -- "$owner" hosts/owners.pub ||
+  fail "your key $owner is none of hosts/owners.pub" "have it added there by somebody who is in it, who then runs this; before that you cannot read the secrets"
+owners=$(paste --serial --delimiters , hosts/owners.pub)
+
 # encrypt FILE RECIPIENTS: what comes in, as FILE.
 encrypt() {
   cat >"$work/plain"
@@ -50,24 +56,25 @@ for folder in hosts/*/; do
   folder=${folder%/}
   if [ ! -f "$folder/host.pub" ]; then
     age-keygen --output "$work/key" 2>/dev/null
-    encrypt "$folder/host.age" "$owner" binary <"$work/key"
+    encrypt "$folder/host.age" "$owners" binary <"$work/key"
     age-keygen -y "$work/key" >"$folder/host.pub"
     rm "$work/key"
     say "made $folder/host.age"
   fi
   host_keys+=("$(cat "$folder/host.pub")")
 done
-everybody=$owner$(printf ',%s' "${host_keys[@]}")
+everybody=$owners$(printf ',%s' "${host_keys[@]}")
 
 {
   echo "# Who reads which secret; made by \`nix run .#init\`."
   echo "creation_rules:"
   echo "  - path_regex: ^hosts/[^/]+/host\\.age\$"
-  echo "    age: $owner"
+  echo "    age: $owners"
   echo "  - path_regex: ^hosts/secrets\\.yaml\$"
   echo "    age: $everybody"
 } >.sops.yaml
 
+for key in hosts/*/host.age; do sops updatekeys --yes "$key" >&2; done
 if [ -f hosts/secrets.yaml ]; then
   sops updatekeys --yes hosts/secrets.yaml >&2
 else
