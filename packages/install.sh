@@ -354,11 +354,14 @@ make_report() {
   look "$target"
   run nixos-anywhere "${anywhere_options[@]}" --flake "$flake#$name" --phases kexec "$target"
   [ "$(seen_value installer)" = yes ] || use_port_after
+  # Images of NixOS are installers without the program.
+  local report='command -v nixos-facter >/dev/null || exec nix --extra-experimental-features "nix-command flakes" run nixpkgs#nixos-facter; exec nixos-facter'
   if [ "$dry_run" = yes ]; then
-    run ssh "${ssh_options[@]}" "$installed" nixos-facter
+    run ssh "${ssh_options[@]}" "$installed" "$report"
     return
   fi
-  ssh "${ssh_options[@]}" "$installed" nixos-facter >"$work/report" || fail "$installed makes no report" "nothing was changed; the machine is in the installer"
+  # shellcheck disable=SC2029 # it has nothing to expand
+  ssh "${ssh_options[@]}" "$installed" "$report" >"$work/report" || fail "$installed makes no report" "nothing was changed; the machine is in the installer"
   install -D -m 644 "$work/report" "hosts/$name/facter.json"
   say "made hosts/$name/facter.json: commit it, and install now"
 }
