@@ -14,6 +14,7 @@
     ".ci/run"
     "packages/*.sh"
     "tests/dependencies"
+    "tests/nix/format"
     "tests/nix/init"
     "tests/nix/install"
     "tests/nix/run"

@@ -92,7 +92,8 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       {
-        assertion = cfg.settings.api.kubeconfig or null == null || secretPath.check cfg.settings.api.kubeconfig;
+        assertion =
+          cfg.settings.api.kubeconfig or null == null || secretPath.check cfg.settings.api.kubeconfig;
         message = "hatrack.agent.settings.api.kubeconfig of ${config.networking.hostName} is no path outside of the Nix store, where everybody could read it: name a file on the machine, as a string.";
       }
     ]

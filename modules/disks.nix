@@ -14,7 +14,8 @@ let
   );
 
   # File systems and swap that no layout made. Names that stay lie in a folder below /dev, such as disk, mapper or zvol.
-  isPosition = device: device != null && builtins.match "/dev/(sd|hd|vd|xvd|nvme|mmcblk)[^/]*" device != null;
+  isPosition =
+    device: device != null && builtins.match "/dev/(sd|hd|vd|xvd|nvme|mmcblk)[^/]*" device != null;
   mounted =
     lib.mapAttrsToList (place: mount: {
       option = "fileSystems.\"${place}\".device";

@@ -51,7 +51,10 @@ in
     tokenFile = mkOption {
       type = types.nullOr secretPath;
       default =
-        if byToken && isSecret then config.sops.secrets.${secret}.path else "/var/lib/hatrack-enrollment/token.toml";
+        if byToken && isSecret then
+          config.sops.secrets.${secret}.path
+        else
+          "/var/lib/hatrack-enrollment/token.toml";
       defaultText = lib.literalMD ''
         the secret `enrollment-NAME` of {option}`hatrack.secrets.file`, if it is there, else
         `/var/lib/hatrack-enrollment/token.toml`, where installing puts it
@@ -102,7 +105,9 @@ in
       }
       {
         assertion = cfg.by != null -> otherAccess == [ ];
-        message = "hatrack.agent.settings.api.${lib.head (otherAccess ++ [ "" ])} of ${host.name} is set beside hatrack.agent.enrollment.by: the agent can have one access. Unset it, or set hatrack.agent.enrollment.by to null.";
+        message = "hatrack.agent.settings.api.${
+          lib.head (otherAccess ++ [ "" ])
+        } of ${host.name} is set beside hatrack.agent.enrollment.by: the agent can have one access. Unset it, or set hatrack.agent.enrollment.by to null.";
       }
     ];
 

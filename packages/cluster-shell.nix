@@ -4,10 +4,13 @@
   hatrack,
   hatrack-init,
   hatrack-install,
+  jq,
   kubectl,
   mkShellNoCC,
   nixos-rebuild-ng,
+  openssl,
   sops,
+  zstd,
 }:
 mkShellNoCC {
   packages = [
@@ -15,8 +18,11 @@ mkShellNoCC {
     hatrack
     hatrack-init
     hatrack-install
+    jq
     kubectl
     nixos-rebuild-ng
+    openssl
     sops
+    zstd
   ];
 }

@@ -28,14 +28,16 @@ let
 
   # Virtual machines without KVM take longer than anybody waits, and hosted aarch64 runners have none.
   machines = lib.optionalAttrs (system == "x86_64-linux") (
-    lib.mapAttrs' (file: _: {
-      name = "machines-${lib.removeSuffix ".nix" file}";
-      value = pkgs.testers.runNixOSTest (import (./machines + "/${file}") { inherit (inputs) self; });
-    }) (
-      lib.filterAttrs (file: _: lib.hasSuffix ".nix" file && file != "node.nix") (
-        builtins.readDir ./machines
+    lib.mapAttrs'
+      (file: _: {
+        name = "machines-${lib.removeSuffix ".nix" file}";
+        value = pkgs.testers.runNixOSTest (import (./machines + "/${file}") { inherit (inputs) self; });
+      })
+      (
+        lib.filterAttrs (file: _: lib.hasSuffix ".nix" file && file != "node.nix") (
+          builtins.readDir ./machines
+        )
       )
-    )
   );
 
   clippy = pkgs.hatrack-agent.overrideAttrs (previous: {
@@ -87,12 +89,10 @@ let
   };
 
   # What is known of the crates that Cargo.lock names: `nix flake update advisory-db` asks for what is known today.
-  advisories =
-    pkgs.runCommand "hatrack-advisories" { nativeBuildInputs = [ pkgs.cargo-audit ]; }
-      ''
-        cargo-audit audit --no-fetch --stale --deny warnings --db ${inputs.advisory-db} --file ${../../Cargo.lock}
-        touch $out
-      '';
+  advisories = pkgs.runCommand "hatrack-advisories" { nativeBuildInputs = [ pkgs.cargo-audit ]; } ''
+    cargo-audit audit --no-fetch --stale --deny warnings --db ${inputs.advisory-db} --file ${../../Cargo.lock}
+    touch $out
+  '';
 
   dependencies = pkgs.hatrack-agent.overrideAttrs (previous: {
     pname = "hatrack-dependencies";

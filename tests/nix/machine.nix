@@ -14,7 +14,8 @@ let
     );
   has = name: lib.elem name (map lib.getName config.environment.systemPackages);
   inherit (config) boot hardware services;
-  isUnfreeAllowed = name: (config.nixpkgs.config.allowUnfreePredicate or (_: false)) { pname = name; };
+  isUnfreeAllowed =
+    name: (config.nixpkgs.config.allowUnfreePredicate or (_: false)) { pname = name; };
 in
 {
   firewall = {
@@ -63,14 +64,23 @@ in
     );
     inherit (services.xserver) videoDrivers;
   };
-  unfree = lib.genAttrs [ "nvidia-persistenced" "nvidia-settings" "nvidia-x11" "steam" ] isUnfreeAllowed;
+  unfree = lib.genAttrs [
+    "nvidia-persistenced"
+    "nvidia-settings"
+    "nvidia-x11"
+    "steam"
+  ] isUnfreeAllowed;
   firmware = {
     inherit (hardware) enableRedistributableFirmware;
     ours = map lib.getName (ours options.hardware.firmware);
   };
   ssh = {
     inherit (services.openssh) enable openFirewall;
-    inherit (services.openssh.settings) KbdInteractiveAuthentication PasswordAuthentication PermitRootLogin;
+    inherit (services.openssh.settings)
+      KbdInteractiveAuthentication
+      PasswordAuthentication
+      PermitRootLogin
+      ;
     keys = lib.length config.users.users.root.openssh.authorizedKeys.keys;
     waitsForK3s = lib.any (unit: lib.hasPrefix "k3s" unit) (
       config.systemd.services.sshd.after ++ config.systemd.services.sshd.requires

@@ -19,7 +19,10 @@ let
       lib.concatMap (middle: expand (lib.head parts + middle + lib.last parts)) alternatives;
   known = map (text: lib.head (lib.splitString ".<" text)) (lib.concatMap expand quoted);
   isKnown =
-    name: lib.any (entry: name == entry || lib.hasPrefix "${entry}." name || lib.hasPrefix "${name}." entry) known;
+    name:
+    lib.any (
+      entry: name == entry || lib.hasPrefix "${entry}." name || lib.hasPrefix "${name}." entry
+    ) known;
 
   # The options that a module sets, under whatever condition.
   setBy =
@@ -30,7 +33,12 @@ let
         inherit lib;
       };
       content = if lib.isFunction module then module arguments else module;
-      settings = content.config or (removeAttrs content [ "_class" "imports" "options" ]);
+      settings =
+        content.config or (removeAttrs content [
+          "_class"
+          "imports"
+          "options"
+        ]);
     in
     walk host.options [ ] settings;
   walk =
@@ -38,7 +46,9 @@ let
     # What an option is set to is not looked at.
     if lib.isOption (lib.attrByPath place { } options) then
       [ (lib.concatStringsSep "." place) ]
-    else if value._type or null == "if" || value._type or null == "override" || value._type or null == "order" then
+    else if
+      value._type or null == "if" || value._type or null == "override" || value._type or null == "order"
+    then
       walk options place value.content
     else if value._type or null == "merge" then
       lib.concatMap (walk options place) value.contents
@@ -47,13 +57,19 @@ let
     else
       lib.concatLists (
         lib.mapAttrsToList (name: walk options (place ++ [ name ])) (
-          removeAttrs value (lib.optionals (place == [ ]) [ "hatrack" "assertions" ])
+          removeAttrs value (
+            lib.optionals (place == [ ]) [
+              "hatrack"
+              "assertions"
+            ]
+          )
         )
       );
 
   layouts = lib.attrValues (import ./layouts.nix { inherit (self.lib) disks; });
   ours = map import (lib.filesystem.listFilesRecursive ../../modules);
-  modules = layouts ++ lib.filter (module: !(lib.functionArgs module == { } && lib.isFunction module)) ours;
+  modules =
+    layouts ++ lib.filter (module: !(lib.functionArgs module == { } && lib.isFunction module)) ours;
   wanted = lib.unique (
     lib.concatMap (host: lib.concatMap (setBy host) modules) (lib.attrValues self.nixosConfigurations)
   );

@@ -370,13 +370,16 @@ let
         name: option:
         lib.optional (option.type.check "K10abc::server:def") "${name} takes a literal"
         ++ lib.optional (option.type.check ./refusals.nix) "${name} takes a file of the repository"
-        ++ lib.optional (!option.type.check "/run/secrets/token") "${name} does not take a file of the machine"
+        ++ lib.optional (
+          !option.type.check "/run/secrets/token"
+        ) "${name} does not take a file of the machine"
       ) secretOptions
     );
-  subject = (cluster {
-    class = "worker";
-    module = { };
-  }).subject;
+  subject =
+    (cluster {
+      class = "worker";
+      module = { };
+    }).subject;
   secretOptions = {
     "hatrack.adb.keyFile" = subject.options.hatrack.adb.keyFile;
     "hatrack.agent.enrollment.tokenFile" = subject.options.hatrack.agent.enrollment.tokenFile;

@@ -111,7 +111,9 @@ let
 
   machine = import ./machine.nix self;
   machines =
-    lib.mapAttrs' (name: host: lib.nameValuePair "${name}/machine.json" (json (machine host))) self.nixosConfigurations
+    lib.mapAttrs' (
+      name: host: lib.nameValuePair "${name}/machine.json" (json (machine host))
+    ) self.nixosConfigurations
     // {
       "apart/machine.json" = json (machine apart);
       "apart/hatrack.rules" = rules apart.config;
