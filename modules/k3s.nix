@@ -155,7 +155,14 @@ in
             "--disable=servicelb"
           ]
           ++ map (name: "--tls-san=${name}") (
-            lib.unique ([ host.name ] ++ lib.optional (host.address != null) host.address ++ cfg.tlsNames)
+            lib.unique (
+              lib.filter (name: name != null) [
+                host.name
+                host.address
+                cfg.founderAddress
+              ]
+              ++ cfg.tlsNames
+            )
           )
         )
         ++ cfg.flags

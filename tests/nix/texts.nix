@@ -117,6 +117,7 @@ let
     // {
       "apart/machine.json" = json (machine apart);
       "apart/hatrack.rules" = rules apart.config;
+      "apart/k3s-of-a-joining-server.txt" = k3s joiningServer.config;
       "apart/kernel-of-a-pi.json" = json (machine piOfKubernetes).kernel;
     };
   piOfKubernetes = self.lib.mkHost {
@@ -126,6 +127,24 @@ let
     modules = [
       {
         hatrack.k3s.enable = true;
+        system.stateVersion = "26.05";
+      }
+    ];
+  };
+  joiningServer = self.lib.mkHost {
+    name = "control-2";
+    class = "control-plane";
+    system = "x86_64-linux";
+    modules = [
+      {
+        hatrack = {
+          cluster.founder = "control-1";
+          host.address = "fd00::2";
+          k3s = {
+            founderAddress = "cluster.example.org";
+            tlsNames = [ "10.0.0.2" ];
+          };
+        };
         system.stateVersion = "26.05";
       }
     ];
