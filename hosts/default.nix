@@ -1,4 +1,5 @@
-# The example cluster: one host of each kind. Each folder holds what only that machine has.
+# The example cluster: one host of each kind. Each folder holds what only that machine has; the reports of their hardware are
+# shortened to what NixOS reads of them.
 inputs: {
   modules = [ ./cluster.nix ];
 
