@@ -6,6 +6,7 @@
 # Discovers this machine, registers it in a folder and shows the result: no cluster needed.
 try: rust
 	cargo run --package hatrack -- try
+	@command -v hatrack >/dev/null || echo "\`hatrack\` is $${CARGO_TARGET_DIR:-target}/debug/hatrack here; \`cargo install --locked --path cli\` puts it on your PATH"
 
 # Every test: formatting, lints, documentation, then the tests of all crates against a real control plane.
 test: rust go setup lint

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use hatrack_api::CLASS_LABEL;
 use hatrack_api::cluster_node::{
     Attribute, Class, ClusterNode, ClusterNodeSpec, ClusterNodeStatus, Device, DeviceClass, Expects, InvalidName,
     Profile, Summary, attribute, check_name,
 };
-use hatrack_api::{CLASS_LABEL, ClusterNodeStatus as Status};
 use hatrack_discover::condition;
 use hatrack_discover::inventory::Inventory;
 use hatrack_discover::names::Names;
@@ -137,7 +137,7 @@ pub fn plan(
 
 impl Registration {
     /// The status over the one that was there: what the operator wrote, and what the agent wears, stays.
-    pub fn status(&self, before: Option<&Status>, generation: Option<i64>, now: &Time) -> ClusterNodeStatus {
+    pub fn status(&self, before: Option<&ClusterNodeStatus>, generation: Option<i64>, now: &Time) -> ClusterNodeStatus {
         let conditions = before.and_then(|status| status.conditions.clone()).unwrap_or_default();
         let verdicts = condition::verdicts(&self.name, &self.inventory, &self.spec, None);
         let ours = condition::timed(verdicts, &conditions, generation, now);

@@ -276,6 +276,8 @@ async fn a_hang_is_told_and_ends() {
     fake.xid(3, 79);
     report_that(&mut views, |report| report.gpus[3].troubles == [Trouble::Xid(79)]).await;
     fs::write(fake.path("events"), "").unwrap();
+    fake.becomes(&eight_with(3, &json!({"lost": true})));
+    report_that(&mut views, |report| report.gpus[3].troubles == [Trouble::Lost]).await;
     let mut hanging = eight();
     hanging["hang"] = json!(["nvmlDeviceGetCount_v2"]);
     fake.becomes(&hanging);
@@ -283,7 +285,11 @@ async fn a_hang_is_told_and_ends() {
     time::timeout(PATIENCE, views.wait_for(failed)).await.expect("the hang is told").unwrap();
     fake.becomes(&eight());
     let report = report_that(&mut views, |_| true).await;
-    assert_eq!(report.gpus[3].troubles, [Trouble::Xid(79)], "a new child does not make the GPU well");
+    assert_eq!(
+        report.gpus[3].troubles,
+        [Trouble::Xid(79)],
+        "a new child does not make the GPU well, nor that it was lost meanwhile"
+    );
     watching.abort();
 }
 

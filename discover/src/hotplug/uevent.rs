@@ -131,7 +131,9 @@ impl<'a> Uevent<'a> {
             .any(|kind| self.path.strip_prefix("/devices/virtual/").is_some_and(|place| place.starts_with(kind)));
         let virtual_only =
             matches!(self.subsystem, "net" | "block") && self.path.starts_with("/devices/virtual/") && !is_of_disks;
-        SUBSYSTEMS.binary_search(&self.subsystem).is_ok() && !virtual_only
+        // What is inside the chip is always there; its driver comes and goes.
+        let of_a_driver = self.subsystem == "platform" && matches!(self.action, Action::Bind | Action::Unbind);
+        (SUBSYSTEMS.binary_search(&self.subsystem).is_ok() && !virtual_only) || of_a_driver
     }
 }
 
@@ -193,6 +195,16 @@ mod tests {
         for (subsystem, path, rings) in cases {
             let uevent = Uevent { action: Action::Add, path, subsystem };
             assert_eq!(uevent.can_matter(), rings, "{subsystem} {path}");
+        }
+    }
+
+    #[test]
+    fn a_driver_of_what_is_inside_the_chip_rings() {
+        for (action, rings) in
+            [(Action::Bind, true), (Action::Unbind, true), (Action::Add, false), (Action::Change, false)]
+        {
+            let uevent = Uevent { action, path: "/devices/platform/17000000.gpu", subsystem: "platform" };
+            assert_eq!(uevent.can_matter(), rings, "{action:?}");
         }
     }
 

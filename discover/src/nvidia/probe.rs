@@ -124,7 +124,8 @@ impl Watcher {
             } else {
                 report.remember(&self.remembered);
             }
-            self.remembered.clone_from(report);
+            let earlier = std::mem::replace(&mut self.remembered, report.clone());
+            self.remembered.keep_absent(earlier);
         }
         self.views.send_if_modified(|last| {
             let differs = *last != view;

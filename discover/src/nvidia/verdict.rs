@@ -36,6 +36,13 @@ impl Report {
         self.remember_those(earlier, |gpu, effect| !gpu.needs_nothing || effect == Effect::Reboot);
     }
 
+    /// Adds the GPUs that an earlier report knew and this one does not: one that is lost for a moment comes back with its errors.
+    pub fn keep_absent(&mut self, earlier: Self) {
+        let is_absent = |gpu: &Gpu| gpu.address.as_deref().is_some_and(|address| self.gpu_at(address).is_none());
+        let absent: Vec<_> = earlier.gpus.into_iter().filter(|gpu| is_absent(gpu)).collect();
+        self.gpus.extend(absent);
+    }
+
     fn remember_those(&mut self, earlier: &Self, stands: impl Fn(&Gpu, Effect) -> bool) {
         for gpu in &mut self.gpus {
             let Some(before) = gpu.address.as_deref().and_then(|address| earlier.gpu_at(address)) else { continue };
