@@ -32,6 +32,9 @@ pub const SYSTEM_NAMESPACE: &str = "society-system";
 /// Label with the class of a node, for `kubectl get cn -l`.
 pub const CLASS_LABEL: &str = "society.zeta.io/class";
 
+/// Label of what there is for a hat, records and roles: the hat's name.
+pub const HAT_LABEL: &str = "society.zeta.io/hat";
+
 /// User name of a node's client certificate: this prefix and the ClusterNode's name.
 pub const NODE_USER_PREFIX: &str = "society:node:";
 

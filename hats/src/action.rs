@@ -6,7 +6,7 @@ use hatrack_api::cluster_node::HatAssignment;
 use hatrack_api::hat::HatStatus;
 use hatrack_api::hat_binding::HatBindingStatus;
 use hatrack_api::hat_policy::HatPolicyStatus;
-use hatrack_api::{HatSwap, HatSwapSpec};
+use hatrack_api::{HAT_LABEL, HatSwap, HatSwapSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::authority::{Grant, Scope};
@@ -121,7 +121,7 @@ pub(crate) fn record(name: String, spec: HatSwapSpec) -> HatSwap {
     swap.metadata = ObjectMeta {
         name: Some(name),
         namespace: Some(hatrack_api::SYSTEM_NAMESPACE.to_owned()),
-        labels: Some([("society.zeta.io/hat".to_owned(), swap.spec.hat.clone())].into()),
+        labels: Some([(HAT_LABEL.to_owned(), swap.spec.hat.clone())].into()),
         ..ObjectMeta::default()
     };
     swap

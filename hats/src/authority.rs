@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hatrack_api::access::hat_role_name;
 use hatrack_api::hat::{Authority, AuthorityRule};
 use hatrack_api::hat_binding::{Phase, ServiceAccountRef};
 use hatrack_api::{GROUP, Hat, HatBinding, SYSTEM_NAMESPACE};
@@ -48,7 +49,7 @@ pub struct Grant {
 impl Grant {
     /// Name of the role and of its binding.
     pub fn name(&self) -> String {
-        format!("hatrack:hat:{}:{}", self.hat, self.binding)
+        hat_role_name(&self.hat, &self.binding)
     }
 }
 

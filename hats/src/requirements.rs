@@ -104,11 +104,6 @@ impl Judge {
         self.compiled(expression).as_ref().as_ref().map_or(true, |compiled| compiled.by_kind)
     }
 
-    /// Whether an expression would be accepted at all.
-    pub fn check(&self, expression: &str) -> Result<(), ExpressionError> {
-        self.compiled(expression).as_ref().as_ref().map(|_| ()).map_err(Clone::clone)
-    }
-
     /// `("memory", "24Gi")` of `device.capacity.memory.compareTo(quantity('24Gi')) >= 0`: for messages.
     pub fn needed_capacity(&self, expression: &str) -> Option<(String, String)> {
         self.compiled(expression).as_ref().as_ref().ok()?.needs.clone()

@@ -847,8 +847,8 @@ fn drop_from(index: &mut OrdMap<String, OrdSet<Uid>>, key: &str, uid: &str) {
     }
 }
 
-/// Whether an object that arrives replaces the one that is known. Resource versions of one object grow (KEP-5504); where
-/// one is missing, as in a folder, the newest arrival counts. Another UID is another object.
+/// Whether an object that arrives replaces the one that is known, also if it is another one of that name. Resource versions of one kind grow
+/// (KEP-5504); where one is missing, as in a folder, the newest arrival counts.
 fn is_newer(known: &ObjectMeta, arrived: &ObjectMeta) -> bool {
     let version = |metadata: &ObjectMeta| metadata.resource_version.as_ref().and_then(|text| text.parse::<u64>().ok());
     match (version(known), version(arrived)) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::device::{Device, Health};
+use crate::hat_binding::Phase;
 
 /// What is true of a machine. Every field has one writer: `hats`, `summary.hats`, `Ready` and `IdentityConflict` are the
 /// operator's, the rest is the agent's.
@@ -271,6 +272,13 @@ pub struct HatAssignment {
     pub grace_seconds: Option<i64>,
 }
 
+impl HatAssignment {
+    /// Whether the hat is to be worn; else the node is to stop it.
+    pub fn is_worn(&self) -> bool {
+        Phase::ALL.into_iter().any(|phase| phase.is_worn() && phase.as_str() == self.phase)
+    }
+}
+
 /// What the agent has made of an assignment.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -346,7 +354,7 @@ const MAX_HATS: usize = 256;
 /// `None`: there are none.
 pub fn hats_in_words(hats: &[HatAssignment]) -> Option<String> {
     let mut times: BTreeMap<&str, usize> = BTreeMap::new();
-    for hat in hats.iter().filter(|hat| matches!(hat.phase.as_str(), "Warmup" | "Active" | "Probation")) {
+    for hat in hats.iter().filter(|hat| hat.is_worn()) {
         *times.entry(&hat.name).or_default() += 1;
     }
     let words =

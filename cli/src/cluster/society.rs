@@ -126,8 +126,7 @@ pub fn obeyed(node: &ClusterNode, now: Timestamp, runs: impl Fn(&str) -> bool) -
     let assigned = status.and_then(|status| status.hats.as_deref()).unwrap_or_default();
     let before = status.and_then(|status| status.worn.as_deref()).unwrap_or_default();
     let report = |hat: &hatrack_api::cluster_node::HatAssignment| {
-        let is_worn = matches!(hat.phase.as_str(), "Warmup" | "Active" | "Probation");
-        let state = match (is_worn, runs(&hat.binding)) {
+        let state = match (hat.is_worn(), runs(&hat.binding)) {
             (true, _) => WornState::Running,
             (false, true) => WornState::Stopping,
             (false, false) => WornState::Stopped,

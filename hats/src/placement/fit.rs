@@ -216,34 +216,68 @@ fn unmet(judge: &Judge, node: &NodeView, request: &DeviceRequest, largest: &Cand
     amounts.unwrap_or(Misfit::Selector { class: request.class, selector })
 }
 
-/// Gives each slot a device of its own (augmenting paths); candidates come in the order of preference. Slots with the fewest
-/// candidates choose first, so that the picky ones are served from the small devices too.
+/// Gives each slot a device of its own, the smallest that do together. Devices are offered in the order of preference. One that finds a slot, where
+/// others may change theirs for it (augmenting paths), is in: the sets that find slots are those of a transversal matroid, in which the
+/// greedy choice is the best.
 fn matching(slots: &[&Vec<usize>], devices: usize) -> Option<Vec<usize>> {
-    let mut owner: Vec<Option<usize>> = vec![None; devices];
-    let mut order: Vec<usize> = (0..slots.len()).collect();
-    order.sort_by_key(|slot| (slots[*slot].len(), *slot));
-    for slot in order {
-        let mut seen = vec![false; devices];
-        if !augment(slot, slots, &mut owner, &mut seen) {
-            return None;
-        }
-    }
-    Some((0..devices).filter(|device| owner[*device].is_some()).collect())
+    let mut holds: Vec<Option<usize>> = vec![None; slots.len()];
+    let finds_a_slot = |device: &usize| seat(*device, slots, &mut holds, &mut vec![false; slots.len()]);
+    let chosen: Vec<usize> = (0..devices).filter(finds_a_slot).take(slots.len()).collect();
+    (chosen.len() == slots.len()).then_some(chosen)
 }
 
-fn augment(slot: usize, slots: &[&Vec<usize>], owner: &mut [Option<usize>], seen: &mut [bool]) -> bool {
-    if let Some(free) = slots[slot].iter().find(|device| owner[**device].is_none()) {
-        owner[*free] = Some(slot);
-        return true;
-    }
-    for &device in slots[slot] {
-        if std::mem::replace(&mut seen[device], true) {
+/// Puts a device into a slot that can have it, if need be by moving the one in there.
+fn seat(device: usize, slots: &[&Vec<usize>], holds: &mut [Option<usize>], seen: &mut [bool]) -> bool {
+    for (slot, suitable) in slots.iter().enumerate() {
+        if suitable.binary_search(&device).is_err() || std::mem::replace(&mut seen[slot], true) {
             continue;
         }
-        if owner[device].is_some_and(|other| augment(other, slots, owner, seen)) {
-            owner[device] = Some(slot);
+        if holds[slot].is_none_or(|other| seat(other, slots, holds, seen)) {
+            holds[slot] = Some(device);
             return true;
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+
+    /// The least that devices for every slot have together, by trying everything.
+    fn least(slots: &[&Vec<usize>], sizes: &[u128], taken: &mut Vec<usize>) -> Option<u128> {
+        let Some((first, rest)) = slots.split_first() else { return Some(0) };
+        let mut best: Option<u128> = None;
+        for device in first.iter().copied() {
+            if taken.contains(&device) {
+                continue;
+            }
+            taken.push(device);
+            let size = least(rest, sizes, taken).map(|size| size + sizes[device]);
+            taken.pop();
+            best = best.into_iter().chain(size).min();
+        }
+        best
+    }
+
+    #[test]
+    fn no_choice_of_devices_is_smaller_and_one_is_found_whenever_there_is_one() {
+        let mut rng = Rng::new();
+        println!("seed {}", rng.get_seed());
+        let mut found = 0;
+        for _ in 0..3000 {
+            let mut sizes: Vec<u128> = (0..rng.usize(0..7)).map(|_| rng.u128(1..9)).collect();
+            sizes.sort_unstable();
+            let suitable = |rng: &mut Rng| (0..sizes.len()).filter(|_| rng.bool()).collect::<Vec<usize>>();
+            let requests: Vec<Vec<usize>> = (0..rng.usize(0..5)).map(|_| suitable(&mut rng)).collect();
+            let slots: Vec<&Vec<usize>> = requests.iter().collect();
+            let chosen = matching(&slots, sizes.len());
+            let size = chosen.map(|chosen| chosen.iter().map(|device| sizes[*device]).sum());
+            assert_eq!(size, least(&slots, &sizes, &mut vec![]), "{requests:?} of {sizes:?}");
+            found += usize::from(size.is_some() && slots.len() > 1);
+        }
+        assert!(found > 100, "{found} of several requests could be met");
+    }
 }

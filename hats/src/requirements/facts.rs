@@ -1,7 +1,6 @@
 //! What expressions see of a node and a device, and which of them are alike.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hatrack_api::cluster_node::{Attribute, ClusterNode, Device, attribute};
@@ -13,15 +12,26 @@ use kube_cel::cel::{Context, Program, Value};
 /// Number of a kind: things of equal kind have equal facts, but for names, labels, addresses and serial
 /// numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kind(u32);
+pub struct Kind(u64);
 
 /// Fields in which otherwise equal things differ.
 const INDIVIDUAL: [&str; 7] =
     ["name", "labels", "pciBusID", attribute::PCI_BUS_ID, attribute::UUID, attribute::SERIAL, attribute::USB_PATH];
 
-/// The kinds seen so far, by a text of their facts.
+/// The kinds seen so far.
 #[derive(Default)]
-pub struct Kinds(Mutex<HashMap<u64, Vec<(String, Kind)>>>);
+pub struct Kinds(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// By a text of their facts.
+    kinds: HashMap<String, Kind>,
+    /// Numbers that were given. None is given twice: what has one keeps it when its kind is forgotten, and the next like it has another.
+    given: u64,
+}
+
+/// Kinds that are kept; beyond that the memory starts anew. Facts that change at each look are new kinds for ever.
+const MAX_REMEMBERED: usize = 1 << 16;
 
 impl Kinds {
     pub fn of_node(&self, node: &ClusterNode) -> Kind {
@@ -42,16 +52,16 @@ impl Kinds {
     }
 
     fn number(&self, facts: String) -> Kind {
-        let mut hasher = DefaultHasher::new();
-        facts.hash(&mut hasher);
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count: usize = kinds.values().map(Vec::len).sum();
-        let alike = kinds.entry(hasher.finish()).or_default();
-        if let Some((_, kind)) = alike.iter().find(|(known, _)| *known == facts) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = seen.kinds.get(&facts) {
             return *kind;
         }
-        let kind = Kind(u32::try_from(count).unwrap_or(u32::MAX));
-        alike.push((facts, kind));
+        if seen.kinds.len() >= MAX_REMEMBERED {
+            seen.kinds.clear();
+        }
+        let kind = Kind(seen.given);
+        seen.given += 1;
+        seen.kinds.insert(facts, kind);
         kind
     }
 }
@@ -252,4 +262,23 @@ fn string(text: impl AsRef<str>) -> Value {
 fn map(fields: HashMap<String, Value>) -> Value {
     let fields = fields.into_iter().map(|(name, value)| (Key::String(Arc::new(name)), value)).collect();
     Value::Map(Map { map: Arc::new(fields) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn kinds_are_forgotten_before_they_fill_the_memory_and_no_number_is_given_twice() {
+        let kinds = Kinds::default();
+        let mut given = HashSet::new();
+        for number in 0..MAX_REMEMBERED + 10 {
+            assert!(given.insert(kinds.number(number.to_string())), "{number} is like another");
+        }
+        assert_eq!(kinds.0.lock().unwrap().kinds.len(), 10);
+        assert!(given.insert(kinds.number("0".to_owned())), "forgotten, and not confused with what had its number");
+        assert_eq!(kinds.number("0".to_owned()), kinds.number("0".to_owned()));
+    }
 }

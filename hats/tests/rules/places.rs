@@ -61,6 +61,20 @@ fn a_picky_request_gets_its_device_beside_one_that_takes_any() {
 }
 
 #[test]
+fn several_requests_of_a_hat_take_the_smallest_devices_that_do_together() {
+    let mut stage = Stage::new();
+    stage.node("n", gpus(&["8Gi", "16Gi", "80Gi"]));
+    let of = |name: &str, amounts: [&str; 2]| {
+        let [one, other] = amounts.map(|amount| format!("device.capacity.memory.compareTo(quantity('{amount}')) == 0"));
+        json!({"name": name, "class": "gpu", "selectors": [format!("{one} || {other}")]})
+    };
+    stage.hat("two", json!({"requirements": {"devices": [of("a", ["8Gi", "16Gi"]), of("b", ["8Gi", "80Gi"])]}}));
+    let uid = stage.ask("two", "ann");
+    stage.settle();
+    assert_eq!(stage.status(&uid).devices, ["gpu-0", "gpu-1"], "the second has the 8Gi, and the 80Gi are left");
+}
+
+#[test]
 fn devices_are_exclusive_until_the_stop_is_reported() {
     let mut stage = Stage::new();
     stage.node("n", gpus(&["24Gi"]));

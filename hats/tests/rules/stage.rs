@@ -137,8 +137,7 @@ impl Stage {
                 .iter()
                 .flatten()
                 .map(|hat| {
-                    let runs = matches!(hat.phase.as_str(), "Warmup" | "Active" | "Probation");
-                    json!({"binding": hat.binding, "state": if runs { "Running" } else { "Stopped" }, "since": now})
+                    json!({"binding": hat.binding, "state": if hat.is_worn() { "Running" } else { "Stopped" }, "since": now})
                 })
                 .collect();
             status.worn = serde_json::from_value(json!(worn)).unwrap();

@@ -33,6 +33,8 @@ pub enum Event {
 
 /// Watches, one for each kind: within one, order holds; between them, nothing does.
 pub const STREAMS: usize = 6;
+/// The watch of grants.
+pub const GRANTS: usize = 5;
 
 impl Event {
     fn stream(&self) -> usize {
@@ -42,7 +44,7 @@ impl Event {
             Self::Swap(_) | Self::SwapGone(_) => 2,
             Self::Node(_) => 3,
             Self::Lease(_) => 4,
-            Self::Grant(_) | Self::GrantGone(..) => 5,
+            Self::Grant(_) | Self::GrantGone(..) => GRANTS,
         }
     }
 }

@@ -155,8 +155,7 @@ fn renew(cluster: &mut Cluster, name: &str, now: Moment) {
 /// Starts what is assigned, stops what is not; a stop may take more than a round.
 fn follow(machine: &mut Machine, assigned: &[HatAssignment], luck: u32) {
     for hat in assigned {
-        let runs = matches!(hat.phase.as_str(), "Warmup" | "Active" | "Probation");
-        if runs {
+        if hat.is_worn() {
             machine.running.insert(hat.binding.clone(), hat.clone());
             machine.reported.insert(hat.binding.clone(), WornState::Running);
         } else if luck < 45 || !machine.running.contains_key(&hat.binding) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hatrack_api::access::MANAGED_BY;
 use hatrack_api::cluster_node::{NodeLease, hats_in_words};
 use hatrack_api::hat_binding::FINALIZER;
-use hatrack_api::{Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE, hat_policy};
+use hatrack_api::{HAT_LABEL, Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE, hat_policy};
 use hatrack_hats::authority::{Grant, Scope};
 use hatrack_hats::{Action, World};
 use hatrack_service::clock::since_boot;
@@ -414,8 +414,7 @@ where
 const RBAC: &str = "rbac.authorization.k8s.io";
 
 fn grant_object(kind: &str, grant: &Grant) -> Value {
-    let mut metadata =
-        json!({"name": grant.name(), "labels": {MANAGED_BY.0: MANAGED_BY.1, "society.zeta.io/hat": grant.hat}});
+    let mut metadata = json!({"name": grant.name(), "labels": {MANAGED_BY.0: MANAGED_BY.1, HAT_LABEL: grant.hat}});
     if let Scope::Namespace(namespace) = &grant.scope {
         metadata["namespace"] = json!(namespace);
     }

@@ -8,6 +8,8 @@
 //! Two requests that are admitted in one batch saw each other in the decision. If the record of one is refused the other is as good: a
 //! request that is not admitted takes nothing away from anybody.
 
+use std::collections::HashMap;
+
 use hatrack_api::hat_swap::SwapEvent;
 use hatrack_hats::Action;
 
@@ -63,9 +65,27 @@ fn concerns(action: &Action) -> String {
     }
 }
 
+/// Lanes that go side by side, and which of them is whose.
+#[derive(Default)]
+struct Batch {
+    lanes: Vec<Lane>,
+    of: HashMap<String, usize>,
+}
+
+impl Batch {
+    /// Puts an action behind what concerns the same.
+    fn join(&mut self, action: Action) {
+        let lane = *self.of.entry(concerns(&action)).or_insert(self.lanes.len());
+        if lane == self.lanes.len() {
+            self.lanes.push(vec![]);
+        }
+        self.lanes[lane].push(action);
+    }
+}
+
 /// The batches of a plan, in order.
 pub fn batches(actions: Vec<Action>) -> Vec<Vec<Lane>> {
-    let mut batches: Vec<Vec<Lane>> = vec![];
+    let mut batches: Vec<Batch> = vec![];
     let mut current: Option<Stage> = None;
     for action in actions {
         let wanted = stage(&action);
@@ -75,25 +95,15 @@ pub fn batches(actions: Vec<Action>) -> Vec<Vec<Lane>> {
             Some(stage) => current == Some(stage) || (current.is_none() && matches!(stage, Stage::Off | Stage::On)),
         };
         if !joins || batches.is_empty() {
-            batches.push(vec![]);
+            batches.push(Batch::default());
             current = None;
         }
         current = wanted.or(current);
         if let Some(batch) = batches.last_mut() {
-            join(batch, action);
+            batch.join(action);
         }
     }
-    batches
-}
-
-/// Puts an action behind what concerns the same.
-fn join(batch: &mut Vec<Lane>, action: Action) {
-    let concern = concerns(&action);
-    let same = |lane: &&mut Lane| lane.last().is_some_and(|last| concerns(last) == concern);
-    match batch.iter_mut().rev().find(same) {
-        Some(lane) => lane.push(action),
-        None => batch.push(vec![action]),
-    }
+    batches.into_iter().map(|batch| batch.lanes).collect()
 }
 
 #[cfg(test)]

@@ -133,10 +133,9 @@ impl Agent {
     async fn wear(&self) -> kube::Result<()> {
         let nodes: Api<ClusterNode> = Api::all(self.admin.clone());
         let status = nodes.get(&self.name).await?.status.unwrap_or_default();
-        let worn_phases = ["Warmup", "Active", "Probation"];
         let known = status.worn.unwrap_or_default();
         let worn = status.hats.unwrap_or_default().into_iter().map(|hat| {
-            let state = if worn_phases.contains(&hat.phase.as_str()) { WornState::Running } else { WornState::Stopped };
+            let state = if hat.is_worn() { WornState::Running } else { WornState::Stopped };
             let before = known.iter().find(|worn| worn.binding == hat.binding && worn.state == state);
             let since = before.map_or_else(|| Time(Timestamp::now()), |worn| worn.since.clone());
             WornHat { binding: hat.binding, state, since, message: String::new() }
