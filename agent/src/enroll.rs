@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hatrack_api::enrollment::{InvalidToken, TokenFile};
+use hatrack_service::backoff::jittered;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::watch;
@@ -35,7 +36,7 @@ use self::identity::{Cluster, Identity};
 pub use self::identity::{FILE_NAME, IdentityError};
 use self::request::{Applicant, Pending};
 use crate::client::ApiServer;
-use crate::client::backoff::{Backoff, jittered};
+use crate::client::backoff::Backoff;
 use crate::client::outcome::{Failure, Pace};
 use crate::clock::Clock;
 use crate::config::{self, Config};

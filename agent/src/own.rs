@@ -14,13 +14,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hatrack_api::{ClusterNode, GROUP, VERSION};
+use hatrack_service::backoff::jittered;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::client::backoff::{Backoff, jittered};
+use crate::client::backoff::Backoff;
 use crate::client::outcome::Failure;
 use crate::client::{ApiServer, Lines};
 use crate::config::Config;

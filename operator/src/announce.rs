@@ -27,6 +27,7 @@ use std::time::Duration;
 use hatrack_api::HatSwap;
 use hatrack_hats::World;
 use hatrack_hats::ticks::{Targets, targets};
+use hatrack_service::backoff::Pause;
 use hatrack_service::log::Trouble;
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
@@ -35,7 +36,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::memory::Memory;
-use crate::config::{BackoffLimits, Config, jittered};
+use crate::config::Config;
 use crate::metrics::Announcements;
 use crate::observe::{Observed, Seen};
 use crate::operator::Shared;
@@ -135,7 +136,8 @@ impl Announcer {
         let (done, progress) = watch::channel(done);
         self.progress.insert(W::NAME, progress);
         let (observed, announcements) = (self.observed.clone(), self.announcements.clone());
-        self.ways.spawn(Crier { way, observed, recorded, done, limits: self.config.backoff, announcements }.run());
+        self.ways
+            .spawn(Crier { way, observed, recorded, done, pause: self.config.backoff.pause(), announcements }.run());
     }
 }
 
@@ -159,14 +161,13 @@ struct Crier<W> {
     recorded: watch::Receiver<u64>,
     /// Up to which version every record is announced.
     done: watch::Sender<u64>,
-    limits: BackoffLimits,
+    pause: Pause,
     announcements: Announcements,
 }
 
 impl<W: Way> Crier<W> {
     async fn run(mut self) {
         let mut trouble = Trouble::default();
-        let mut pause = self.limits.min.get();
         loop {
             let recorded = *self.recorded.borrow_and_update();
             let Some((version, swap)) = self.next(recorded) else {
@@ -179,13 +180,12 @@ impl<W: Way> Crier<W> {
                 Ok(()) => {
                     self.done.send_replace(version);
                     trouble.log_end(&format!("records are announced again: {}", W::NAME));
-                    pause = self.limits.min.get();
+                    self.pause.reset();
                 }
                 Err(error) => {
                     self.announcements.count(W::NAME, "failed");
                     trouble.log(&format!("records are not announced: {}", W::NAME), &*error, None);
-                    sleep(jittered(pause)).await;
-                    pause = (pause * 2).min(self.limits.max.get());
+                    sleep(self.pause.again()).await;
                 }
             }
         }

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use hatrack_api::access::{MANAGED_BY, hat_role_name};
+use hatrack_service::backoff::jittered;
 use hatrack_service::log::chain;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::PostParams;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::config::{self, Config, jittered};
+use crate::config::{self, Config};
 use crate::failure::{Failure, within};
 
 /// Whether authority may be granted.

@@ -5,12 +5,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hatrack_api::cluster_node::check_name;
 use hatrack_api::enrollment::SHORTEST_LIFE;
 use hatrack_hats::Periods;
 use hatrack_service::Period;
+use hatrack_service::backoff::Pause;
 use serde::{Deserialize, Serialize};
 
 /// Where the configuration is looked for when no flag names it.
@@ -249,6 +249,13 @@ impl Default for BackoffLimits {
     }
 }
 
+impl BackoffLimits {
+    /// Waiting within these limits.
+    pub const fn pause(self) -> Pause {
+        Pause::new(self.min.get(), self.max.get())
+    }
+}
+
 /// How records are announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -370,11 +377,6 @@ impl Api {
     }
 }
 
-/// Between half of a time and all of it, so that those who failed together do not try again together.
-pub fn jittered(time: Duration) -> Duration {
-    time.mul_f64(0.5 + fastrand::f64() / 2.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,14 +414,5 @@ mod tests {
         let config =
             Config::parse("listen = \"127.0.0.1:1\"\n[nodes]\nstop = \"5s\"\n[nats]\nurl = \"nats://a\"").unwrap();
         assert_eq!(Config::parse(&toml::to_string(&config).unwrap()).unwrap(), config);
-    }
-
-    #[test]
-    fn jitter_takes_half_at_most() {
-        let time = Duration::from_secs(1);
-        for _ in 0..1_000 {
-            let jittered = jittered(time);
-            assert!(jittered >= time / 2 && jittered <= time, "{jittered:?}");
-        }
     }
 }

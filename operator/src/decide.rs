@@ -20,6 +20,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use hatrack_hats::world::NodeView;
 use hatrack_hats::{Action, Moment, Plan, decide};
+use hatrack_service::backoff::Pause;
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
 use tokio::sync::watch;
@@ -30,7 +31,7 @@ use self::act::{Actor, Done, Setback};
 use self::batches::{Lane, batches};
 use crate::canary::Canary;
 use crate::clock::{Alarm, now};
-use crate::config::{Config, jittered};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::leader::Leadership;
 use crate::metrics::Decisions;
@@ -113,7 +114,7 @@ impl Decider {
             decisions: shared.metrics.decisions.clone(),
             actor: Actor::new(shared),
             alarm: Alarm::new()?,
-            pause: Pause::new(config),
+            pause: config.backoff.pause(),
             refused: BTreeMap::new(),
             set_aside: config.requests.set_aside.get(),
             trouble: Trouble::default(),
@@ -141,11 +142,11 @@ impl Decider {
                 }
                 Ok(Outcome::Overtaken) if overtaken < OVERTAKEN_AT_ONCE => overtaken += 1,
                 // Who does not lead any more is dropped in a moment, unless the Lease is renewed after all.
-                Ok(Outcome::Overtaken | Outcome::Deposed) => sleep(self.pause.next()).await,
+                Ok(Outcome::Overtaken | Outcome::Deposed) => sleep(self.pause.again()).await,
                 Err(failure) => {
                     self.trouble.log("a decision was not carried out", &*failure, None);
                     self.progress.send_replace(Progress { failure: Some(chain(&*failure)) });
-                    sleep(self.pause.next()).await;
+                    sleep(self.pause.again()).await;
                 }
             }
         }
@@ -284,7 +285,7 @@ impl Decider {
             rang = self.alarm.ring(wake_at.map(|moment| moment.wall)) => {
                 if let Err(error) = rang {
                     tracing::warn!(%error, "the alarm on the wall clock failed");
-                    sleep(self.pause.next()).await;
+                    sleep(self.pause.again()).await;
                 }
             }
             () = retry => {}
@@ -318,29 +319,5 @@ fn outcome(done: &Result<Done, Setback>) -> &'static str {
         Err(Setback::Overtaken) => "overtaken",
         Err(Setback::Refused(_)) => "refused",
         Err(Setback::Failed(_)) => "failed",
-    }
-}
-
-/// Waiting that doubles with each failure, up to a limit.
-struct Pause {
-    min: Duration,
-    max: Duration,
-    next: Duration,
-}
-
-impl Pause {
-    fn new(config: &Config) -> Self {
-        let (min, max) = (config.backoff.min.get(), config.backoff.max.get());
-        Self { min, max, next: min }
-    }
-
-    fn next(&mut self) -> Duration {
-        let next = self.next;
-        self.next = (next * 2).min(self.max);
-        jittered(next)
-    }
-
-    fn reset(&mut self) {
-        self.next = self.min;
     }
 }

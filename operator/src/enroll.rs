@@ -41,7 +41,7 @@ use self::request::Request;
 use self::rules::{Claim, Delay, Facts, Rate, Refusal, Verdict};
 use crate::canary::Canary;
 use crate::clock::now;
-use crate::config::{self, BackoffLimits, jittered};
+use crate::config::{self, BackoffLimits};
 use crate::failure::{Failure, Kind, within};
 use crate::leader::Leadership;
 use crate::metrics::Enrollments;
@@ -102,7 +102,7 @@ impl Registrar {
         let ours = watcher::Config::default().fields(&format!("spec.signerName={SIGNER}")).timeout(self.silence);
         let mut events = self.observed.follow(self.api.clone(), ours, self.resync);
         let mut trouble = Trouble::default();
-        let mut pause = self.backoff.min.get();
+        let mut pause = self.backoff.pause();
         loop {
             if changes.wait_for(Seen::is_complete).await.is_err() {
                 return;
@@ -110,14 +110,14 @@ impl Registrar {
             self.canary.mark_unchanged();
             let mut failure = self.look().await.err();
             let again = match failure {
-                Some(_) => Some(jittered(pause)),
+                Some(_) => Some(pause.again()),
                 None => (!self.held.is_empty()).then(|| self.config.look_again.get()),
             };
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => self.take(event),
                     Some(Err(error)) => {
-                        sleep(jittered(pause)).await;
+                        sleep(pause.again()).await;
                         failure = Some(error.into());
                     }
                     None => return,
@@ -127,10 +127,9 @@ impl Registrar {
             }
             if let Some(failure) = failure {
                 trouble.log("requests for certificates cannot be decided", &failure, failure.hint());
-                pause = (pause * 2).min(self.backoff.max.get());
             } else {
                 trouble.log_end("requests for certificates are decided again");
-                pause = self.backoff.min.get();
+                pause.reset();
             }
         }
     }
@@ -177,7 +176,7 @@ impl Registrar {
                 break;
             }
             if let Err(failure) = self.settle(&request).await {
-                let is_cut_off = matches!(failure.kind(), Kind::Unanswered | Kind::Credentials);
+                let is_cut_off = failure.concerns_every_request();
                 failed = Some(failure);
                 if is_cut_off {
                     break;

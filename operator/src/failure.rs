@@ -102,6 +102,11 @@ impl Failure {
         matches!(self.kind(), Kind::Forbidden | Kind::Invalid | Kind::NotFound)
     }
 
+    /// Whether it says nothing of what was asked for: every other request would fail as well.
+    pub fn concerns_every_request(&self) -> bool {
+        matches!(self.kind(), Kind::Unanswered | Kind::Credentials | Kind::Unauthorized | Kind::Busy)
+    }
+
     /// The API server's words, if it refused.
     pub fn message(&self) -> &str {
         match self {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hatrack_api::SYSTEM_NAMESPACE;
+use hatrack_service::backoff::jittered;
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
 use jiff::Timestamp;
@@ -21,7 +22,7 @@ use kube::api::PostParams;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{self, jittered};
+use crate::config;
 use crate::failure::{Failure, Kind, within};
 
 /// What is known of who leads.

@@ -4,7 +4,8 @@
 //!
 //! `hat.node-restriction.kubernetes.io/<hat>: Active` is there while the hat is worn with full authority. Under this prefix no kubelet can
 //! label itself (the API server's admission plugin NodeRestriction), so that a pod which selects it can rely on it. A machine
-//! without a Node, such as a box of phones, has no label.
+//! without a Node, such as a box of phones, has no label. What is answered about one Node, such as a refusal by somebody's policy, is
+//! about that one: it is left alone for a while, and the others have their labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,16 +14,16 @@ use futures::StreamExt;
 use hatrack_api::hat_binding::Phase;
 use hatrack_hats::World;
 use hatrack_hats::world::NodeView;
-use hatrack_service::log::Trouble;
+use hatrack_service::log::{Trouble, chain};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::config::{BackoffLimits, Config, jittered};
+use crate::config::{BackoffLimits, Config};
 use crate::failure::{Failure, Kind, within};
 use crate::observe::{Observed, Seen};
 
@@ -40,6 +41,9 @@ pub struct Labeller {
     silence: u32,
     resync: Duration,
     backoff: BackoffLimits,
+    set_aside: Duration,
+    /// Until when a Node is left alone whose labels were refused.
+    aside: BTreeMap<String, Instant>,
     labelled: Labelled,
     /// What a list that has begun has named so far.
     listed: Labelled,
@@ -55,6 +59,8 @@ impl Labeller {
             silence: config.api.watch_seconds(),
             resync: config.api.resync.get(),
             backoff: config.backoff,
+            set_aside: config.requests.set_aside.get(),
+            aside: BTreeMap::new(),
             labelled: Labelled::new(),
             listed: Labelled::new(),
         }
@@ -66,32 +72,31 @@ impl Labeller {
         let config = watcher::Config::default().timeout(self.silence);
         let mut events = self.observed.follow(self.nodes.clone(), config, self.resync);
         let mut trouble = Trouble::default();
-        let mut pause = self.backoff.min.get();
+        let mut pause = self.backoff.pause();
         loop {
             if changes.wait_for(Seen::is_complete).await.is_err() {
                 return;
             }
             changes.mark_unchanged();
-            let mut failure: Option<Box<dyn std::error::Error + Send>> = None;
-            if let Err(error) = self.label().await {
-                failure = Some(Box::new(error));
-            } else {
+            let mut failure = self.label().await.err();
+            if failure.is_none() {
+                let next = self.aside.values().min().copied();
                 tokio::select! {
                     changed = changes.changed() => if changed.is_err() { return },
                     event = events.next() => match event {
                         Some(Ok(event)) => self.take(event),
-                        Some(Err(error)) => failure = Some(Box::new(error)),
+                        Some(Err(error)) => failure = Some(error.into()),
                         None => return,
                     },
+                    () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
                 }
             }
-            if let Some(error) = failure {
-                trouble.log("the labels of Nodes cannot be kept", &*error, None);
-                sleep(jittered(pause)).await;
-                pause = (pause * 2).min(self.backoff.max.get());
+            if let Some(failure) = failure {
+                trouble.log("the labels of Nodes cannot be kept", &failure, failure.hint());
+                sleep(pause.again()).await;
             } else {
                 trouble.log_end("the labels of Nodes are kept again");
-                pause = self.backoff.min.get();
+                pause.reset();
             }
         }
     }
@@ -106,13 +111,16 @@ impl Labeller {
         }
     }
 
-    /// Writes what differs.
+    /// Writes what differs, but for the Nodes that are left alone.
     async fn label(&mut self) -> Result<(), Failure> {
         let world = self.observed.world();
-        let wanted = self.labelled.iter().map(|(name, known)| (name, known, worn_on(&world, name)));
-        let wrong: Vec<_> = wanted.filter(|(_, known, wanted)| *known != wanted).collect();
+        let now = Instant::now();
+        self.aside.retain(|_, until| *until > now);
+        let known = self.labelled.iter().filter(|(name, _)| !self.aside.contains_key(*name));
+        let wanted = known.map(|(name, known)| (name, known, worn_on(&world, name)));
+        let wrong = wanted.filter(|(_, known, wanted)| *known != wanted);
         let changes: Vec<(String, Value, BTreeSet<String>)> =
-            wrong.into_iter().map(|(name, known, wanted)| (name.clone(), change(known, &wanted), wanted)).collect();
+            wrong.map(|(name, known, wanted)| (name.clone(), change(known, &wanted), wanted)).collect();
         for (name, change, wanted) in changes {
             // A merge patch makes no Node where there is none.
             let (params, change) = (PatchParams::default(), Patch::Merge(change));
@@ -120,7 +128,11 @@ impl Labeller {
                 Ok(_) => _ = self.labelled.insert(name, wanted),
                 // It is gone: the watch will say so.
                 Err(failure) if failure.kind() == Kind::NotFound => _ = self.labelled.remove(&name),
-                Err(failure) => return Err(failure),
+                Err(failure) if failure.concerns_every_request() => return Err(failure),
+                Err(failure) => {
+                    tracing::warn!(node = name, error = %chain(&failure), "the labels of a Node are refused: left alone for a while");
+                    self.aside.insert(name, now + self.set_aside);
+                }
             }
         }
         Ok(())

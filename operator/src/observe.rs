@@ -22,6 +22,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use hatrack_hats::{Periods, World};
+use hatrack_service::backoff::jittered;
 use hatrack_service::clock::since_boot;
 use hatrack_service::log::{Trouble, chain};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -34,7 +35,7 @@ use tokio::time::{Sleep, sleep};
 pub use self::grants::{Half, Halves};
 use self::kinds::version;
 pub use self::kinds::{KINDS, Kept};
-use crate::config::{BackoffLimits, Config, jittered};
+use crate::config::{BackoffLimits, Config};
 use crate::failure::{Failure, Kind};
 
 /// Everything that was observed.
@@ -270,13 +271,13 @@ impl Follower {
         let mut listing = Listing::default();
         let mut hearing = Hearing { last: since_boot(), is_lost: false };
         let mut trouble = Trouble::default();
-        let mut pause = self.limits.min.get();
+        let mut pause = self.limits.pause();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
                     // A list that begins has not been answered yet.
                     if !matches!(event, Event::Init) {
-                        pause = self.limits.min.get();
+                        pause.reset();
                         trouble.log_end(&format!("{} are watched again", K::KIND));
                         self.outage.end();
                         self.hear::<K>(&event, &mut hearing);
@@ -286,8 +287,7 @@ impl Follower {
                 Err(error) => {
                     hearing.is_lost = true;
                     self.failed::<K>(error, &mut trouble);
-                    sleep(jittered(pause)).await;
-                    pause = (pause * 2).min(self.limits.max.get());
+                    sleep(pause.again()).await;
                 }
             }
         }

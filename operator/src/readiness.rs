@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use hatrack_api::ClusterNode;
 use hatrack_api::cluster_node::{condition, ready};
+use hatrack_api::{ClusterNode, GROUP, VERSION};
 use hatrack_hats::Moment;
 use hatrack_hats::world::NodeView;
 use hatrack_service::log::Trouble;
@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::clock::now;
-use crate::config::{BackoffLimits, Config, jittered};
+use crate::config::{BackoffLimits, Config};
 use crate::failure::{Failure, Kind, within};
 use crate::observe::{Kept, Observed};
 
@@ -50,7 +50,7 @@ impl Watcher {
     pub async fn run(self) {
         let mut changes = self.observed.subscribe();
         let mut trouble = Trouble::default();
-        let mut pause = self.backoff.min.get();
+        let mut pause = self.backoff.pause();
         loop {
             if changes.wait_for(super::observe::Seen::is_complete).await.is_err() {
                 return;
@@ -60,15 +60,14 @@ impl Watcher {
             match self.look(now).await {
                 Ok(next) => {
                     trouble.log_end("the readiness of nodes can be written again");
-                    pause = self.backoff.min.get();
+                    pause.reset();
                     // Conditions are for people and placement: what changes within a moment is written once.
-                    sleep(self.backoff.min.get()).await;
+                    sleep(pause.min()).await;
                     _ = timeout(next.saturating_sub(now.steady), changes.changed()).await;
                 }
                 Err(failure) => {
                     trouble.log("the readiness of a node cannot be written", &failure, failure.hint());
-                    sleep(jittered(pause)).await;
-                    pause = (pause * 2).min(self.backoff.max.get());
+                    sleep(pause.again()).await;
                 }
             }
         }
@@ -92,7 +91,7 @@ impl Watcher {
 
     async fn write(&self, name: String, wanted: Vec<Condition>) -> Result<(), Failure> {
         let object = json!({
-            "apiVersion": "society.zeta.io/v1alpha1", "kind": "ClusterNode", "metadata": {"name": name},
+            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "ClusterNode", "metadata": {"name": name},
             "status": {"conditions": wanted},
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();

@@ -18,7 +18,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use tokio::time::sleep;
 
-use crate::config::{BackoffLimits, jittered};
+use crate::config::BackoffLimits;
 use crate::failure::{Failure, Kind, within};
 use crate::leader::Leadership;
 use crate::metrics::Revocations;
@@ -69,17 +69,17 @@ impl Revoker {
         let config = watcher::Config::default().timeout(self.silence);
         let mut events = self.observed.follow(self.metadata.clone(), config, self.resync);
         let mut trouble = Trouble::default();
-        let mut pause = self.backoff.min.get();
+        let mut pause = self.backoff.pause();
         loop {
             changes.mark_unchanged();
             let mut failure = self.revoke().await.err();
-            let again = failure.is_some().then(|| jittered(pause));
+            let again = failure.is_some().then(|| pause.again());
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
                 event = events.next() => match event {
                     Some(Ok(event)) => self.take(event),
                     Some(Err(error)) => {
-                        sleep(jittered(pause)).await;
+                        sleep(pause.again()).await;
                         failure = Some(error.into());
                     }
                     None => return,
@@ -88,10 +88,9 @@ impl Revoker {
             }
             if let Some(failure) = failure {
                 trouble.log("the access of revoked machines cannot be taken away", &failure, failure.hint());
-                pause = (pause * 2).min(self.backoff.max.get());
             } else {
                 trouble.log_end("the access of revoked machines can be taken away again");
-                pause = self.backoff.min.get();
+                pause.reset();
             }
         }
     }

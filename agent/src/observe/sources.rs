@@ -8,11 +8,11 @@ use hatrack_discover::hotplug::Hotplug;
 use hatrack_discover::inventory::Answers;
 use hatrack_discover::nvidia::{self, probe};
 use hatrack_discover::phone::adb;
+use hatrack_service::backoff::jittered;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::client::backoff::jittered;
 use crate::config::{Config, NvmlMode};
 use crate::log::chain;
 

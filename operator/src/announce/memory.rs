@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::config::{BackoffLimits, Config, jittered};
+use crate::config::{BackoffLimits, Config};
 use crate::failure::{Failure, Kind, within};
 
 /// Name of the ConfigMap in `society-system`.
@@ -45,7 +45,7 @@ impl Memory {
     /// What the last leader remembered, however long it takes to read: without it everything recent would be announced again.
     pub async fn recall(&self) -> BTreeMap<String, u64> {
         let mut trouble = Trouble::default();
-        let mut pause = self.limits.min.get();
+        let mut pause = self.limits.pause();
         loop {
             match within(self.limit, self.maps.get_opt(NAME)).await {
                 Ok(map) => {
@@ -55,8 +55,7 @@ impl Memory {
                 }
                 Err(failure) => trouble.log("what was announced cannot be read", &failure, failure.hint()),
             }
-            sleep(jittered(pause)).await;
-            pause = (pause * 2).min(self.limits.max.get());
+            sleep(pause.again()).await;
         }
     }
 

@@ -2,11 +2,12 @@
 
 use hatrack_api::hat_binding::Phase;
 use hatrack_testbed::{soon, unique};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use tokio::time::Duration;
+use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, until};
 use crate::machine::{Machine, gpu};
@@ -39,6 +40,76 @@ async fn a_node_is_labelled_with_the_hats_that_are_active_there() {
     bench.bindings().delete(&binding.name_any(), &DeleteParams::default()).await.unwrap();
     let gone = until(&nodes, &machine.name, |node| !has_it(node));
     assert_eq!(soon("the end of the label", gone).await.labels()["rack"], "1");
+}
+
+/// Somebody's policy that lets nobody change one Node, once it is in force. Without it everybody may again.
+struct Refusal {
+    admin: Client,
+    name: String,
+}
+
+impl Refusal {
+    async fn begins(admin: &Client, node: &str) -> Self {
+        let name = unique("refusal");
+        let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({"metadata": {"name": name}, "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["nodes"],
+                "operations": ["UPDATE"], "resourceNames": [node]}]},
+            "validations": [{"expression": "false", "message": "this Node is somebody's own"}]}}))
+        .unwrap();
+        let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(
+            json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}}),
+        )
+        .unwrap();
+        Api::all(admin.clone()).create(&PostParams::default(), &policy).await.unwrap();
+        Api::all(admin.clone()).create(&PostParams::default(), &binding).await.unwrap();
+        let nodes: Api<Node> = Api::all(admin.clone());
+        let try_out = PatchParams { dry_run: true, ..PatchParams::default() };
+        let change = Patch::Merge(json!({"metadata": {"labels": {"rack": "2"}}}));
+        let refused = async {
+            while nodes.patch(node, &try_out, &change).await.is_ok() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        soon("the refusal", refused).await;
+        Self { admin: admin.clone(), name }
+    }
+
+    async fn ends(self) {
+        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(self.admin.clone());
+        bindings.delete(&self.name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_somebody_refuses_keeps_no_other_from_its_labels() {
+    let (bench, operator) = Bench::shared().await;
+    let mut machines = vec![];
+    for _ in 0..3 {
+        let model = unique("model");
+        machines.push((Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "24Gi")])).await, model));
+    }
+    machines.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    let nodes: Api<Node> = Api::all(bench.admin.clone());
+    for (machine, _) in &machines {
+        kubernetes_node(&bench.admin, &machine.name).await;
+    }
+    let refused = &machines[0].0.name;
+    let refusal = Refusal::begins(&bench.admin, refused).await;
+    let mut labels = vec![];
+    for (_, model) in &machines {
+        let selector = format!("device.attributes.model == '{model}'");
+        let needs = json!({"devices": [{"name": "gpu", "class": "gpu", "selectors": [selector]}]});
+        let hat = bench.hat(json!({"requirements": needs})).await;
+        bench.phase(&bench.ask(&hat, "ann").await, Phase::Active).await;
+        labels.push(format!("{PREFIX}{hat}"));
+    }
+    operator.says("the labels of a Node are refused: left alone for a while").await;
+    for ((machine, _), label) in machines.iter().zip(&labels).skip(1) {
+        soon("the label", until(&nodes, &machine.name, |node| node.labels().contains_key(label))).await;
+    }
+    assert!(!nodes.get(refused).await.unwrap().labels().contains_key(&labels[0]));
+    refusal.ends().await;
+    soon("the label", until(&nodes, refused, |node| node.labels().contains_key(&labels[0]))).await;
 }
 
 #[tokio::test]
