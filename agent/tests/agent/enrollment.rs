@@ -8,11 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hatrack_api::access::node_role_name;
 use hatrack_api::cluster_node::Class;
 use hatrack_api::enrollment::{CLASS_ANNOTATION, HARDWARE_ID_ANNOTATION, groups, hash_text};
-use hatrack_testbed::{BootstrapToken, ControlPlane, soon};
+use hatrack_testbed::{BootstrapToken, ControlPlane, FaultProxy, Matcher, Response, soon};
+use http::{Method, StatusCode};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::config::Kubeconfig;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::json;
@@ -37,10 +39,13 @@ async fn machine_with_a_token() -> (Bench, BootstrapToken) {
 }
 
 fn write_token(bench: &Bench, token: &str, hash: &str) {
+    write_token_for(bench, bench.plane.url(), token, hash);
+}
+
+fn write_token_for(bench: &Bench, server: &str, token: &str, hash: &str) {
     let text = format!(
-        "name = \"{}\"\nclass = \"worker\"\nserver = \"{}\"\nca-hashes = [\"{hash}\"]\ntoken = \"{token}\"\n",
-        bench.name,
-        bench.plane.url()
+        "name = \"{}\"\nclass = \"worker\"\nserver = \"{server}\"\nca-hashes = [\"{hash}\"]\ntoken = \"{token}\"\n",
+        bench.name
     );
     std::fs::write(bench.setup().folder.join("token"), text).unwrap();
 }
@@ -172,6 +177,48 @@ async fn a_cluster_of_another_authority_gets_no_token() {
     let all = Api::<CertificateSigningRequest>::all(bench.admin.clone()).list(&ListParams::default()).await.unwrap();
     let prefix = format!("hatrack-{}-", bench.name);
     assert!(all.items.iter().all(|request| !request.metadata.name.as_ref().unwrap().starts_with(&prefix)));
+}
+
+/// A server that tells its authority as k3s does, to whoever asks: `/cacerts` is its file `server-ca.crt` as plain text. Behind it is the
+/// API server, which hears tokens and no certificates through it.
+fn k3s(bench: &Bench) -> FaultProxy {
+    let proxy = FaultProxy::for_tokens(&bench.plane).unwrap();
+    let authority = Response::new(StatusCode::OK, bench.plane.ca_pem()).header("content-type", "text/plain");
+    proxy.answer(Matcher::new(Method::GET, "/cacerts"), authority, usize::MAX);
+    proxy
+}
+
+fn asked_of(proxy: &FaultProxy) -> Vec<String> {
+    proxy.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
+}
+
+#[tokio::test]
+async fn k3s_is_asked_for_its_authority_alone_until_it_is_the_promised_one() {
+    let (bench, token) = machine_with_a_token().await;
+    let k3s = k3s(&bench);
+    write_token_for(&bench, k3s.url(), &token.token, &hash_text(&[0xab; 32]));
+    let agent = setup(&bench).start();
+    agent.not_ready("is not of the cluster that the token file is for").await;
+    let asked = asked_of(&k3s);
+    assert!(!asked.is_empty() && asked.iter().all(|request| request == "GET /cacerts"), "{asked:?}");
+
+    write_token_for(&bench, k3s.url(), &token.token, &bench.plane.ca_hash().unwrap());
+    let asked = request(&bench).await;
+    assert_eq!(asked.spec.username, Some(format!("system:bootstrap:{}", token.token.split('.').next().unwrap())));
+    decide(&bench, &asked, "Approved", "").await;
+    let kept = bench.setup().state_dir().join("kubeconfig");
+    let kubeconfig = async {
+        while !kept.exists() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        Kubeconfig::read_from(&kept).unwrap()
+    };
+    let cluster = soon("a certificate", kubeconfig).await.clusters.remove(0).cluster.unwrap();
+    assert_eq!(cluster.server.as_deref(), Some(k3s.url()));
+    let authority =
+        Kubeconfig::read_from(bench.plane.kubeconfig_for(&bench.identity).unwrap()).unwrap().clusters.remove(0);
+    assert_eq!(cluster.certificate_authority_data, authority.cluster.unwrap().certificate_authority_data);
+    assert!(!asked_of(&k3s).iter().any(|request| request.contains("cluster-info")));
 }
 
 #[tokio::test]

@@ -268,6 +268,14 @@ impl PrivateControlPlane {
         self.servers.start_all().await
     }
 
+    /// Lets etcd be as it was when `backup` was made, as nobody should: the API server runs on, and answers out of what it remembers as
+    /// well as out of etcd until it is restarted.
+    pub async fn restore_etcd(&self, backup: &Backup) -> Result<()> {
+        self.kill(Server::Etcd)?;
+        self.servers.restore(&backup.0)?;
+        self.start(Server::Etcd).await
+    }
+
     /// Every request answered so far, oldest first; a request is in the log before its answer is
     /// sent. Empty without [`Options::audit`].
     pub fn audit(&self) -> Result<Vec<AuditEvent>> {

@@ -42,7 +42,7 @@ struct Mode {
 ///
 /// It speaks HTTP/1.1 and streams bodies in both directions, so watches work through it. A client
 /// certificate cannot travel through a proxy that ends TLS: whoever connects acts as the identity
-/// that the proxy was made with.
+/// that the proxy was made with, or without one as its bearer token.
 ///
 /// Faults last until [`restore`](Self::restore). When the value is dropped, all connections end.
 pub struct FaultProxy {
@@ -68,10 +68,22 @@ impl FaultProxy {
     /// # Errors
     /// When its certificate cannot be made or no port can be had.
     pub fn start(plane: &ControlPlane, identity: &Identity) -> Result<Self> {
+        Self::as_one(plane, Some(identity))
+    }
+
+    /// Starts a proxy to `plane` that is nobody by itself: whoever connects acts as its bearer token.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn for_tokens(plane: &ControlPlane) -> Result<Self> {
+        Self::as_one(plane, None)
+    }
+
+    fn as_one(plane: &ControlPlane, identity: Option<&Identity>) -> Result<Self> {
         let reservation = Reservation::new()?;
         let shared = Shared {
             acceptor: forward::acceptor(&plane.server_identity()?)?,
-            upstream: Upstream::new(plane.url(), identity)?,
+            upstream: Upstream::new(plane.url(), plane.ca_pem(), identity)?,
             mode: watch::Sender::default(),
             rules: Rules::default(),
             recorder: Recorder::default(),

@@ -2,12 +2,13 @@
 
 use hatrack_api::HatBinding;
 use hatrack_api::hat_binding::Phase;
-use hatrack_testbed::timed;
+use hatrack_testbed::{Server, timed};
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, until};
 
 #[tokio::test]
 async fn what_a_backup_holds_is_the_truth_again_and_each_device_has_one_wearer() {
@@ -56,6 +57,40 @@ async fn what_a_backup_holds_is_the_truth_again_and_each_device_has_one_wearer()
     cluster.is_announced(&new).await;
     cluster.nothing_is_twice().await;
     cluster.bindings().delete(&taken.name_any(), &DeleteParams::default()).await.unwrap();
+    cluster.wears(&[&kept, &new]).await;
+    cluster.nothing_is_twice().await;
+}
+
+#[tokio::test]
+async fn etcd_that_is_restored_under_a_running_api_server_is_the_truth_when_that_is_restarted() {
+    let cluster = Cluster::start().await;
+    let kept = cluster.wear("kept").await;
+    cluster.wears(&[&kept]).await;
+    let backup = cluster.plane.back_up().await.unwrap();
+    let lost = cluster.wear("lost").await;
+    cluster.wears(&[&kept, &lost]).await;
+    cluster.person_writes(json!({"metadata": {"labels": {"written": "later"}}})).await;
+    cluster.is_true("NixOS 26.05 (Yarara)").await;
+
+    let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
+    let last = renewed(&cluster.leases().get(&cluster.name).await.unwrap());
+
+    // The API server answers out of two times, and agent and operator write what they make of it.
+    cluster.plane.restore_etcd(&backup).await.unwrap();
+    let is_renewed = |lease: &Lease| renewed(lease) > last;
+    until(&cluster.leases(), &cluster.name, "the agent renews its Lease in it", is_renewed).await;
+    cluster.rename_system("Between two times");
+
+    for server in [Server::ApiServer, Server::ControllerManager] {
+        cluster.plane.restart(server).await.unwrap();
+    }
+    let node =
+        timed("true after the API server over a restored etcd was restarted", cluster.is_true("Between two times"))
+            .await;
+    assert!(!node.labels().contains_key("written"));
+    assert!(cluster.bindings().get_opt(&lost.name_any()).await.unwrap().is_none());
+    cluster.wears(&[&kept]).await;
+    let new = cluster.wear("new").await;
     cluster.wears(&[&kept, &new]).await;
     cluster.nothing_is_twice().await;
 }

@@ -35,17 +35,22 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    pub(super) fn new(url: &str, identity: &Identity) -> Result<Self> {
+    /// As one identity, or with no certificate.
+    pub(super) fn new(url: &str, ca_pem: &str, identity: Option<&Identity>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
-        for certificate in certificates(&identity.ca_pem)? {
+        for certificate in certificates(ca_pem)? {
             roots.add(certificate).map_err(Error::Tls)?;
         }
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(Error::Tls)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(certificates(&identity.cert_pem)?, key(&identity.key_pem)?)
-            .map_err(Error::Tls)?;
+            .with_root_certificates(roots);
+        let config = match identity {
+            Some(identity) => config
+                .with_client_auth_cert(certificates(&identity.cert_pem)?, key(&identity.key_pem)?)
+                .map_err(Error::Tls)?,
+            None => config.with_no_client_auth(),
+        };
         Ok(Self {
             address: url.trim_start_matches("https://").to_owned(),
             connector: TlsConnector::from(Arc::new(config)),
