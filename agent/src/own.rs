@@ -72,8 +72,7 @@ impl Own {
         });
     }
 
-    /// Takes note of a list of the object that is older than what was known before it was asked for: the history of the API server has gone
-    /// back, as after a restore from a backup. What the list says counts, whatever is known.
+    /// Takes note of a list of another history ([`is_of_another_history`]). What it says counts, whatever is known.
     fn go_back(&self, node: Option<ClusterNode>, version: u64) {
         self.0.send_replace(match node {
             Some(mut node) => {
@@ -125,6 +124,12 @@ fn version(node: &ClusterNode) -> u64 {
 
 fn number(version: Option<&str>) -> u64 {
     version.and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+/// Whether the history of the API server has gone back, as after a restore from a backup: a list without a version in the question, and what is in
+/// it, is never older than what had been answered before. The list alone would not tell who was away until much else was written.
+fn is_of_another_history(known: Option<u64>, listed: u64, node: Option<&ClusterNode>) -> bool {
+    known.is_some_and(|known| listed < known || node.is_some_and(|node| version(node) < known))
 }
 
 /// Path of a node's object.
@@ -199,8 +204,7 @@ impl Follower {
         self.trouble.log_end("this machine's ClusterNode can be read again");
         let version = list.metadata.resource_version.unwrap_or_default();
         let (listed, node) = (number(Some(&version)), list.items.into_iter().next());
-        // A list without a version in the question is never older than what had been answered before.
-        if known.is_some_and(|known| listed < known) {
+        if is_of_another_history(known, listed, node.as_ref()) {
             tracing::warn!(known, listed, "the history of the API server has gone back: what it has now counts");
             self.own.go_back(node, listed);
         } else {
@@ -295,6 +299,22 @@ mod tests {
         own.offer(node("7"));
         own.go_back(None, 3);
         assert_eq!(shown(&own), "absent at 3");
+    }
+
+    #[test]
+    fn a_list_that_is_newer_tells_another_history_by_what_is_in_it() {
+        for (known, listed, object, is_another) in [
+            (None, 5, Some("4"), false),
+            (Some(9), 9, Some("9"), false),
+            (Some(9), 12, Some("11"), false),
+            (Some(9), 12, None, false),
+            (Some(9), 8, None, true),
+            (Some(9), 8, Some("4"), true),
+            (Some(9), 12, Some("4"), true),
+        ] {
+            let found = is_of_another_history(known, listed, object.map(node).as_ref());
+            assert_eq!(found, is_another, "{known:?}, {listed}, {object:?}");
+        }
     }
 
     #[test]
