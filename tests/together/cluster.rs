@@ -132,6 +132,25 @@ impl Cluster {
         self.nodes().patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
+    /// Others write until the versions of the API server have come past that of an object.
+    pub async fn write_past(&self, object: &ClusterNode) {
+        let version = |of: Option<String>| of.unwrap().parse::<u64>().unwrap();
+        let (namespaces, past) = (Api::<Namespace>::all(self.admin.clone()), version(object.resource_version()));
+        let mut number = 0;
+        let written = async {
+            loop {
+                number += 1;
+                let patch = Patch::Merge(json!({"metadata": {"annotations": {"number": format!("{number}")}}}));
+                // Out of two times, it may refuse.
+                let answer = namespaces.patch(&self.namespace, &PatchParams::default(), &patch).await;
+                if answer.is_ok_and(|namespace| version(namespace.resource_version()) > past) {
+                    return;
+                }
+            }
+        };
+        soon("that others have written as much", written).await;
+    }
+
     /// Another content of a file that is in the object; the agent looks.
     pub fn rename_system(&self, name: &str) {
         self.machine.write("etc/os-release", format!("PRETTY_NAME=\"{name}\"\n")).unwrap();
