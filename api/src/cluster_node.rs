@@ -211,18 +211,25 @@ pub enum InvalidName {
 
 /// Checks that a ClusterNode can have this name: a DNS label (RFC 1123) of at most [`MAX_NAME_LENGTH`] characters.
 pub fn check_name(name: &str) -> Result<(), InvalidName> {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let (Some(first), Some(last)) = (name.bytes().next(), name.bytes().last()) else {
-        return Err(InvalidName::Empty);
-    };
-    if name.len() > MAX_NAME_LENGTH {
-        return Err(InvalidName::TooLong(name.to_owned()));
-    }
-    if allowed(first) && allowed(last) && name.bytes().all(|byte| allowed(byte) || byte == b'-') {
+    if name.is_empty() {
+        Err(InvalidName::Empty)
+    } else if name.len() > MAX_NAME_LENGTH {
+        Err(InvalidName::TooLong(name.to_owned()))
+    } else if is_label(name) {
         Ok(())
     } else {
         Err(InvalidName::NotALabel(name.to_owned()))
     }
+}
+
+/// Whether a text is a DNS label (RFC 1123): 1 to 63 lower-case letters, digits and `-` inside it.
+pub fn is_label(text: &str) -> bool {
+    const LONGEST: usize = 63;
+    let at_an_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().last()];
+    (1..=LONGEST).contains(&text.len())
+        && ends.into_iter().flatten().all(at_an_end)
+        && text.bytes().all(|byte| at_an_end(byte) || byte == b'-')
 }
 
 #[cfg(test)]

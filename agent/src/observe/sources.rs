@@ -30,8 +30,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Opens hotplug, for a copy of a tree as well as for the machine itself, and begins to follow the adb server if one is configured. `told` is what NVML
-    /// told before the agent was restarted: it stands until NVML answers again.
+    /// Opens hotplug, for a copy of a tree as well as for the machine itself, and begins to follow the adb server if one is configured.
+    /// `told` is what NVML told before the agent was restarted: it stands until NVML answers again.
     pub fn open(config: &Config, told: Option<nvidia::Report>, nudge: Arc<Notify>) -> Self {
         let (nvml, nvml_heard) = watch::channel(match config.nvml.mode {
             NvmlMode::Auto => told.map_or(nvidia::View::Pending, nvidia::View::Report),

@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hatrack_api::cluster_node::HatAssignment;
-
-/// Longest name of a hat: a DNS label.
-const LABEL: usize = 63;
+use hatrack_api::cluster_node::{HatAssignment, is_label};
 
 /// The place of one binding. It exists for names alone that can be parts of a path and of a unit's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +38,6 @@ impl Seat {
     pub fn file(&self, folder: &Path, extension: &str) -> PathBuf {
         folder.join(&self.hat).join(format!("{}.{extension}", self.binding))
     }
-}
-
-fn is_label(text: &str) -> bool {
-    let alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
-    (1..=LABEL).contains(&bytes.len())
-        && bytes.iter().all(|byte| alphanumeric(byte) || *byte == b'-')
-        && [bytes.first(), bytes.last()].into_iter().flatten().all(alphanumeric)
 }
 
 fn is_spiffe_id(text: &str) -> bool {

@@ -78,8 +78,8 @@ pub enum Act {
     Stop,
 }
 
-/// What is to be done next with a hat; moves its records on. That a start was ordered is kept by who orders it. `patience` is how long the units of one wearer alone may take to
-/// stop while the hat is worn by others.
+/// What is to be done next with a hat; moves its records on. That a start was ordered is kept by who orders it. `patience` is how long
+/// the units of one wearer alone may take to stop while the hat is worn by others.
 ///
 /// One wearer of several ends alone if it has units of its own: instances named by its binding. Else nobody can tell what
 /// uses its devices, and the target is stopped and started again for the others.
