@@ -1,13 +1,17 @@
 //! Host, disks and interfaces of every kind of machine, exactly as they have to be found.
 
-use hatrack_discover::inventory::{self, Answers, Inventory};
-use hatrack_discover::names::Names;
-use hatrack_discover::root::{Root, Unreadable};
-use hatrack_discover::{host, network, raspberry_pi, storage};
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::error::Error;
 
-use hatrack_api::cluster_node::{Disk, Interface};
-use hatrack_fixtures::machine;
+use hatrack_api::cluster_node::{Class, ClusterNodeSpec, Disk, Interface};
+use hatrack_discover::doubt::Subject;
+use hatrack_discover::inventory::{self, Answers, Inventory};
+use hatrack_discover::names::Names;
+use hatrack_discover::phone::adb::{State, Transport, View};
+use hatrack_discover::root::{Root, Unreadable};
+use hatrack_discover::{condition, host, network, raspberry_pi, storage};
+use hatrack_fixtures::{MachineCopy, machine, machine_copy};
 
 const NONE: &str = "-";
 
@@ -217,4 +221,66 @@ fn an_ai_camera_is_in_the_inventory() {
         inventory.devices.iter().map(|device| (device.name.as_str(), device.health.is_usable())).collect();
     assert_eq!(devices, [("accelerator-i2c-88000-1a", true)]);
     assert!(inventory.doubts.is_empty(), "{:?}", inventory.doubts);
+}
+
+/// A machine that has files for what is asked here and no others.
+fn small() -> MachineCopy {
+    let machine = machine_copy("vm-empty").unwrap();
+    machine.remove("sys").unwrap();
+    machine
+}
+
+fn look(machine: &MachineCopy, phones: Vec<Transport>, names: &mut Names) -> Inventory {
+    let root = Root::at(machine.path());
+    let answers = Answers { adb: View::Listed(phones), ..Answers::default() };
+    Inventory::compose(&root, inventory::look(&root), &answers, names, None)
+}
+
+fn phone(address: String) -> Transport {
+    Transport { serial: address, state: State::Device, ..Transport::default() }
+}
+
+#[test]
+fn what_an_object_has_no_room_for_is_left_out_and_doubted() {
+    let machine = small();
+    for number in 0..70 {
+        let device = format!("sys/devices/pci0000:00/0000:00:02.0/0000:01:00.{number}");
+        machine.link(&format!("{device}/net/eth{number}/device"), "../..").unwrap();
+        machine.link(&format!("sys/class/net/eth{number}"), &format!("../../../{device}/net/eth{number}")).unwrap();
+    }
+    let phones = (0..300).map(|number| phone(format!("10.0.{}.{}:5555", number / 250, number % 250))).collect();
+    let inventory = look(&machine, phones, &mut Names::default());
+    assert_eq!((inventory.devices.len(), inventory.interfaces.len()), (256, 64));
+    let doubts: Vec<_> = inventory.doubts.iter().map(|doubt| (doubt.about, doubt.why.as_str())).collect();
+    let expected = [
+        (Subject::Devices, "there are 300 devices, and an object has room for 256: the last ones by name are left out"),
+        (
+            Subject::Network,
+            "there are 70 network interfaces, and an object has room for 64: the last ones by name are left out",
+        ),
+    ];
+    assert_eq!(doubts, expected);
+    let spec = ClusterNodeSpec {
+        class: Class::Worker,
+        profile: None,
+        hardware_id: None,
+        unschedulable: None,
+        revoked: None,
+        expects: None,
+    };
+    let healthy = &condition::verdicts("a", &inventory, &spec, None)[0];
+    assert_eq!((healthy.status, healthy.reason), ("Unknown", "NotObserved"), "{}", healthy.message);
+}
+
+#[test]
+fn phones_that_come_under_a_new_address_each_time_do_not_fill_the_memory_of_names() {
+    let machine = small();
+    let mut names = Names::default();
+    let first = look(&machine, vec![phone("adb-0000-aaaaaa".to_owned())], &mut names).devices;
+    for number in 1..1100 {
+        look(&machine, vec![phone(format!("adb-{number:04}-aaaaaa"))], &mut names);
+    }
+    let kept = serde_json::to_value(&names).unwrap();
+    assert_eq!(kept.as_object().unwrap().len(), 1024);
+    assert!(kept.get(&first[0].name).is_none(), "an old one is forgotten");
 }
