@@ -174,6 +174,8 @@ fn unless_absent<T>(path: &Path, result: io::Result<T>) -> Result<Option<T>, Unr
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn root() -> (tempfile::TempDir, Root) {
@@ -227,5 +229,15 @@ mod tests {
         assert_eq!(root.entries("/").unwrap().unwrap(), ["a", "b"]);
         root.text("/a").unwrap();
         assert_eq!(root.opened(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_text_without_an_end(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let text = text_of(&bytes);
+            let is_end = |c: char| c.is_whitespace() || c == '\0';
+            prop_assert!(!text.starts_with(is_end) && !text.ends_with(is_end));
+            prop_assert_eq!(text_of(text.as_bytes()), text);
+        }
     }
 }

@@ -104,6 +104,8 @@ fn semantic(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -113,6 +115,16 @@ mod tests {
         }
         for text in ["", "1.2.3.4", "r5", "1..2", "-1.0"] {
             assert_eq!(semantic(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_version_is_compared_or_a_text(text in "[0-9.]{0,24}|\\PC{0,24}") {
+            if let Some(version) = semantic(&text) {
+                prop_assert_eq!(version.split('.').count(), 3);
+                prop_assert_eq!(semantic(&version), Some(version));
+            }
         }
     }
 }

@@ -61,9 +61,12 @@ async fn a_registration_is_two_writes_and_rest_is_the_lease_alone() {
     };
     assert_eq!(shown(Method::PATCH, "/clusternodes/"), 2, "{requests:#?}");
     assert_eq!(shown(Method::GET, "/clusternodes"), 2, "a list and a watch: {requests:#?}");
-    assert_eq!((shown(Method::GET, "/leases/"), shown(Method::PATCH, "/leases/")), (1, 1), "{requests:#?}");
+    // Read ahead, and anew where registering took longer than a period of the Lease.
+    let reads = shown(Method::GET, "/leases/");
+    assert!((1..=2).contains(&reads), "{requests:#?}");
+    assert_eq!(shown(Method::PATCH, "/leases/"), 1, "{requests:#?}");
     let others = requests.iter().filter(|request| request.method != Method::PUT).count();
-    assert_eq!(others, 6, "{requests:#?}");
+    assert_eq!(others, 5 + reads, "{requests:#?}");
 }
 
 #[tokio::test]

@@ -237,6 +237,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_uuid_is_one_machine_s_or_none(text in "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|\\PC{0,40}") {
+            if let Some(uuid) = trusted_uuid(&text) {
+                prop_assert!(uuid.len() == 36 && !SHARED.contains(&uuid.as_str()));
+                prop_assert_eq!(uuid.as_str(), text.trim().to_ascii_lowercase());
+                prop_assert_eq!(trusted_uuid(&uuid), Some(uuid));
+            }
+        }
+
+        #[test]
         fn any_serial_number_is_an_id_that_the_schema_takes_or_none(text in "\\PC{0,80}|[0-9a-zA-Z.:_-]{0,80}") {
             if is_serial(&text) {
                 prop_assert!(text.len() <= MAX_LENGTH && text.is_ascii());

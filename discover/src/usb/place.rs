@@ -72,6 +72,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A device below a root hub whose port has a peer on the other bus.
@@ -117,5 +119,15 @@ mod tests {
             assert_eq!(controller(Path::new(target)).unwrap().0, expected, "{target}");
         }
         assert_eq!(controller(Path::new("../../../devices/pci0000:00/0000:00:14.0")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_place_is_read_or_refused(target in "(\\.\\./|/|[a-z0-9:.-]{1,14}/|usb[0-9]{0,3}/){0,8}", name in "\\PC{0,24}") {
+            let _ = ports(&name);
+            if let Some((above, bus)) = controller(Path::new(&target)) {
+                prop_assert!(!above.is_empty() && is_root_hub(bus), "{} and {}", above, bus);
+            }
+        }
     }
 }
