@@ -106,8 +106,8 @@ pub fn record_name(binding: &str, number: i64) -> String {
 /// The binding and the number in the name of a record of a transition.
 pub(crate) fn numbered(name: &str) -> Option<(&str, i64)> {
     let (binding, number) = name.rsplit_once('-')?;
-    let number: i64 = number.parse().ok().filter(|number| *number > 0)?;
-    (record_name(binding, number) == name).then_some((binding, number))
+    let is_as_written = number.bytes().all(|digit| digit.is_ascii_digit()) && !number.starts_with('0');
+    Some((binding, number.parse().ok().filter(|_| is_as_written)?))
 }
 
 /// The record that a throttle holds a binding which has made so many transitions.
@@ -125,4 +125,25 @@ pub(crate) fn record(name: String, spec: HatSwapSpec) -> HatSwap {
         ..ObjectMeta::default()
     };
     swap
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_transition_has_its_number_and_that_of_a_hold_has_none() {
+        assert_eq!(numbered(&record_name("4c4c-0042", 17)), Some(("4c4c-0042", 17)));
+        for other in [
+            &throttled_name("uid", 3, "quorum"),
+            "uid-0",
+            "uid-07",
+            "uid-+7",
+            "uid-",
+            "uid",
+            "uid-99999999999999999999",
+        ] {
+            assert_eq!(numbered(other), None, "{other}");
+        }
+    }
 }

@@ -105,7 +105,11 @@ impl Answer {
         let mut nodes: Vec<NodeAnswer> = per_node.into_iter().flatten().map(says).collect();
         nodes.sort_by(|a, b| b.fits.cmp(&a.fits).then_with(|| order::natural(&a.node, &b.node)));
         let mut changes = held.as_ref().map(|held| advice(&world, binding, &uid, held)).unwrap_or_default();
-        if waits {
+        if waits && held.is_none() && is_decided(binding) {
+            changes.push(
+                "that what was said last is so no more: the operator's log has what the API server refused".to_owned(),
+            );
+        } else if waits {
             changes.push(by_time_alone(society, &uid, now));
         }
         Self {

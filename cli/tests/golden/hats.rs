@@ -110,6 +110,18 @@ fn why_not() {
     assert_golden!("why", session);
 }
 
+/// What the API server refuses it is in no object but the answer.
+#[test]
+fn what_only_the_operator_knows_is_told_in_its_words() {
+    let mut session = Session::new();
+    let said = "0/3 nodes: 3 are set aside (the API server refuses what is to be written of them)";
+    let waiting = society::binding("job-dan", "job", "dan", society::held("Unschedulable", said));
+    let objects = [society::policy(), society::hat("job", json!({})), waiting];
+    society::write(&session.folder().join("lab"), &objects);
+    session.run("why --cluster lab -n farm job-dan");
+    assert_golden!("why-told", session);
+}
+
 /// A term of a second is renewed 86,400 times a day.
 #[test]
 fn it_is_not_looked_further_ahead_than_a_number_of_transitions() {

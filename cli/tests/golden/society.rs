@@ -41,13 +41,13 @@ pub fn policy() -> Value {
             {"user": "bob", "spiffeID": "spiffe://cluster.local/people/bob"}]}})
 }
 
-fn binding(name: &str, hat: &str, account: &str, status: Value) -> Value {
+pub fn binding(name: &str, hat: &str, account: &str, status: Value) -> Value {
     json!({"apiVersion": VERSION, "kind": "HatBinding",
         "metadata": {"name": name, "namespace": "farm", "uid": format!("uid-of-{name}"), "creationTimestamp": before(34)},
         "spec": {"hat": hat, "wearer": {"spiffeID": spiffe(account)}}, "status": status})
 }
 
-fn held(reason: &str, message: &str) -> Value {
+pub fn held(reason: &str, message: &str) -> Value {
     json!({"phase": "Pending", "conditions": [{"type": "Admitted", "status": "False", "reason": reason, "message": message,
         "lastTransitionTime": before(33)}]})
 }
