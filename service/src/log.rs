@@ -56,7 +56,11 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 const LONGEST_SILENCE: Duration = Duration::from_hours(1);
 
-/// A failure that goes on is logged when it begins, then at growing intervals with its count, and when it has ended.
+/// How many ways of failing one trouble says: more are no news.
+const MAX_SAID: usize = 8;
+
+/// A failure that goes on is logged when it begins, then at growing intervals with its count, and when it has ended. Each way in which it fails
+/// is said once: an API server that goes down breaks connections first and refuses them then, and several tasks meet both in turn.
 #[derive(Debug, Default)]
 pub struct Trouble {
     current: Option<Current>,
@@ -64,7 +68,7 @@ pub struct Trouble {
 
 #[derive(Debug)]
 struct Current {
-    what: String,
+    said: Vec<String>,
     began: Instant,
     count: u64,
     silence: Duration,
@@ -106,23 +110,22 @@ impl Trouble {
     }
 
     fn met_at(&mut self, what: &str, now: Instant) -> Worth {
-        match &mut self.current {
-            Some(current) if current.what == what => {
-                current.count += 1;
-                if now < current.quiet_until {
-                    return Worth::Nothing;
-                }
-                current.silence = (current.silence * 2).min(LONGEST_SILENCE);
-                current.quiet_until = now + current.silence;
-                Worth::GoesOn(current.count)
-            }
-            _ => {
-                let what = what.to_owned();
-                self.current =
-                    Some(Current { what, began: now, count: 1, silence: SILENCE, quiet_until: now + SILENCE });
-                Worth::New
-            }
+        let Some(current) = &mut self.current else {
+            let said = vec![what.to_owned()];
+            self.current = Some(Current { said, began: now, count: 1, silence: SILENCE, quiet_until: now + SILENCE });
+            return Worth::New;
+        };
+        current.count += 1;
+        if current.said.len() < MAX_SAID && current.said.iter().all(|said| said != what) {
+            current.said.push(what.to_owned());
+            return Worth::New;
         }
+        if now < current.quiet_until {
+            return Worth::Nothing;
+        }
+        current.silence = (current.silence * 2).min(LONGEST_SILENCE);
+        current.quiet_until = now + current.silence;
+        Worth::GoesOn(current.count)
     }
 
     /// It works. Returns how long it had not, and how often it had failed, when there is something to say.
@@ -150,9 +153,19 @@ mod tests {
             said,
             [(0, Worth::New), (60, Worth::GoesOn(61)), (180, Worth::GoesOn(181)), (420, Worth::GoesOn(421))]
         );
-        assert_eq!(trouble.met("timed out"), Worth::New);
-        assert_eq!(trouble.over().map(|(_, count)| count), Some(1));
+        assert_eq!(trouble.over().map(|(_, count)| count), Some(600));
         assert!(trouble.over().is_none());
+        assert_eq!(trouble.met("refused"), Worth::New);
+    }
+
+    #[test]
+    fn each_way_of_failing_is_said_once() {
+        let mut trouble = Trouble::default();
+        let worth: Vec<_> = ["broken", "refused", "broken", "refused"].map(|what| trouble.met(what)).into();
+        assert_eq!(worth, [Worth::New, Worth::New, Worth::Nothing, Worth::Nothing]);
+        let new = (0..100).filter(|number| trouble.met(&format!("request {number} refused")) == Worth::New).count();
+        assert_eq!(new, MAX_SAID - 2, "words that are never the same are no news for ever");
+        assert_eq!(trouble.over().map(|(_, count)| count), Some(104));
     }
 
     #[test]
