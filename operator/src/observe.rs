@@ -34,7 +34,7 @@ use tokio::time::{Sleep, sleep};
 
 pub use self::grants::{Half, Halves};
 use self::kinds::version;
-pub use self::kinds::{KINDS, Kept};
+pub use self::kinds::{KINDS, Kept, Written};
 use crate::config::{BackoffLimits, Config};
 use crate::failure::{Failure, Kind};
 

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::canary::Canary;
 use crate::failure::{Failure, Kind, within};
-use crate::observe::{Kept, Observed, Seen};
+use crate::observe::{Kept, Observed, Seen, Written};
 use crate::operator::Shared;
 
 /// Who writes, in `metadata.managedFields`.
@@ -155,12 +155,17 @@ impl Actor {
         self.observed.did(|seen| seen.world.apply(action, now));
     }
 
-    /// The action is done and this is the object now.
-    fn did_and_saw(&self, action: &Action, object: impl Kept + Clone) {
-        self.did(action);
+    /// The action is done, and this was the object then. Where more is known of it already, that counts.
+    fn did_and_saw(&self, action: &Action, object: impl Written + Clone) {
         let now = since_boot();
+        self.basis().world.apply(action, now);
         object.clone().observe(&mut self.basis(), now);
-        self.observed.did(|seen| _ = object.observe(seen, now));
+        self.observed.did(|seen| {
+            if !object.is_outdated(&seen.world) {
+                seen.world.apply(action, now);
+            }
+            object.observe(seen, now);
+        });
     }
 
     fn swaps(&self) -> Api<HatSwap> {
@@ -175,7 +180,7 @@ impl Actor {
     /// Applies a status under the version that is known.
     async fn set_status<K>(&self, action: &Action, known: &K, status: &Value, api: Api<K>) -> Acted
     where
-        K: Kept + Clone + DeserializeOwned + Debug,
+        K: Written + Clone + DeserializeOwned + Debug,
         K::DynamicType: Default,
     {
         let name = known.meta().name.clone().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hatrack_api::cluster_node::{NodeLease, check_name};
 use hatrack_api::{ClusterNode, Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE};
+use hatrack_hats::World;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::{Api, Resource};
 use tokio::task::JoinSet;
@@ -66,6 +67,41 @@ pub trait Kept: Resource + Sized {
 
     /// The watch of this kind has come to this `resourceVersion`: nothing older is unknown.
     fn reached(_: &Observed, _: u64) {}
+}
+
+/// Kinds of which the operator writes single objects, and is answered with what they are then.
+pub trait Written: Kept {
+    /// The same object as the world has it.
+    fn counterpart<'a>(&self, world: &'a World) -> Option<&'a Self>;
+
+    /// Whether the world has a later version of it: a watch may bring that before the answer to an older write comes.
+    fn is_outdated(&self, world: &World) -> bool {
+        self.counterpart(world).is_some_and(|known| version(known) > version(self))
+    }
+}
+
+impl Written for Hat {
+    fn counterpart<'a>(&self, world: &'a World) -> Option<&'a Self> {
+        world.hat(&self.key())
+    }
+}
+
+impl Written for HatPolicy {
+    fn counterpart<'a>(&self, world: &'a World) -> Option<&'a Self> {
+        world.policy()
+    }
+}
+
+impl Written for HatBinding {
+    fn counterpart<'a>(&self, world: &'a World) -> Option<&'a Self> {
+        world.binding(&self.key())
+    }
+}
+
+impl Written for ClusterNode {
+    fn counterpart<'a>(&self, world: &'a World) -> Option<&'a Self> {
+        world.node(&self.key()).map(|view| view.node.as_ref())
+    }
 }
 
 /// The version of what is gone for good: newer than any that can be listed.

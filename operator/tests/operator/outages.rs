@@ -4,7 +4,8 @@ use hatrack_api::HatBinding;
 use hatrack_api::access::hat_role_name;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::HatSwap;
-use hatrack_testbed::{FaultProxy, Server, soon, timed};
+use hatrack_testbed::{FaultProxy, Matcher, Server, soon, timed};
+use http::Method;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
@@ -98,6 +99,24 @@ async fn a_record_that_somebody_else_made_first_is_finished_as_it_is() {
     assert_eq!(bench.reasons(&binding).await, ["Admitted", "Revoked"]);
     let overtaken = "hatrack_operator_actions_total{action=\"record\",outcome=\"overtaken\"}";
     assert!(operator.metric(overtaken).await > 0.0, "the record was there already");
+}
+
+#[tokio::test]
+async fn what_the_watch_brings_before_the_answer_to_an_older_write_counts() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let hat = bench.hat(json!({})).await;
+    let proxy = FaultProxy::start(&cluster.plane, &cluster.identity()).unwrap();
+    let operator = Setup::new(&cluster.kubeconfig(proxy.url())).start(cluster.plane.folder());
+    operator.ready().await;
+    proxy.answer_late(Matcher::new(Method::PATCH, "/hatbindings/"), Duration::from_secs(1));
+    let binding = bench.ask(&hat, "ann").await;
+    bench.phase(&binding, Phase::Active).await;
+    let bindings: Api<HatBinding> = Api::namespaced(bench.forger.clone(), &bench.namespace);
+    let nothing = Patch::Merge(json!({"status": null}));
+    bindings.patch_status(&binding.name_any(), &PatchParams::default(), &nothing).await.unwrap();
+    bench.phase(&binding, Phase::Active).await;
+    assert_eq!(bench.reasons(&binding).await, ["Admitted"]);
 }
 
 #[tokio::test]

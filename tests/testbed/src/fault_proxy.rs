@@ -158,6 +158,11 @@ impl FaultProxy {
         self.shared.rules.delay(matcher, delay);
     }
 
+    /// Requests that match are forwarded at once, and what comes of them is told `delay` later.
+    pub fn answer_late(&self, matcher: Matcher, delay: Duration) {
+        self.shared.rules.answer_late(matcher, delay);
+    }
+
     /// Every request since the start or the last [`clear`](Self::clear), in order of arrival.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.recorder.all()

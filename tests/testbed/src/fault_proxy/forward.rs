@@ -128,9 +128,11 @@ async fn respond(
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let answer = match shared.rules.judge(request.method(), target) {
         Verdict::Answer(response) => own(&response),
-        Verdict::Forward(delay) => {
-            tokio::time::sleep(delay).await;
-            forward(request, shared, upstream).await?
+        Verdict::Forward(before, after) => {
+            tokio::time::sleep(before).await;
+            let answer = forward(request, shared, upstream).await?;
+            tokio::time::sleep(after).await;
+            answer
         }
     };
     flowing(mode.clone()).await;

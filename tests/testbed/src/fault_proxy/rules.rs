@@ -77,14 +77,23 @@ impl Response {
 
 /// What a rule does with a request.
 pub(super) enum Verdict {
-    Forward(Duration),
+    /// It goes on after the first time, and its answer after the second.
+    Forward(Duration, Duration),
     Answer(Response),
 }
 
 #[derive(Default)]
 pub(super) struct Rules {
     answers: Mutex<Vec<(Matcher, Response, usize)>>,
-    delays: Mutex<Vec<(Matcher, Duration)>>,
+    delays: Delays,
+    late_answers: Delays,
+}
+
+type Delays = Mutex<Vec<(Matcher, Duration)>>;
+
+/// The sum of all that match.
+fn sum(delays: &Delays, method: &Method, target: &str) -> Duration {
+    lock(delays).iter().filter(|(matcher, _)| matcher.matches(method, target)).map(|(_, delay)| *delay).sum()
 }
 
 impl Rules {
@@ -96,9 +105,14 @@ impl Rules {
         lock(&self.delays).push((matcher, delay));
     }
 
+    pub(super) fn answer_late(&self, matcher: Matcher, delay: Duration) {
+        lock(&self.late_answers).push((matcher, delay));
+    }
+
     pub(super) fn clear(&self) {
         lock(&self.answers).clear();
         lock(&self.delays).clear();
+        lock(&self.late_answers).clear();
     }
 
     /// The first answer with times left, else the sum of all delays that match.
@@ -109,10 +123,7 @@ impl Rules {
             *times -= 1;
             return Verdict::Answer(response.clone());
         }
-        let delays = lock(&self.delays);
-        Verdict::Forward(
-            delays.iter().filter(|(matcher, _)| matcher.matches(method, target)).map(|(_, delay)| *delay).sum(),
-        )
+        Verdict::Forward(sum(&self.delays, method, target), sum(&self.late_answers, method, target))
     }
 }
 
@@ -148,12 +159,14 @@ mod tests {
         rules.answer(Matcher::path("/a"), Response::new(StatusCode::OK, "second"), 1);
         rules.delay(Matcher::any(), Duration::from_millis(5));
         rules.delay(Matcher::path("/a"), Duration::from_millis(2));
+        rules.answer_late(Matcher::path("/a"), Duration::from_millis(3));
+        rules.answer_late(Matcher::path("/b"), Duration::from_millis(4));
         let verdicts: Vec<String> = (0..3)
             .map(|_| match rules.judge(&Method::GET, "/a") {
                 Verdict::Answer(response) => String::from_utf8(response.body).unwrap(),
-                Verdict::Forward(delay) => format!("{delay:?}"),
+                Verdict::Forward(before, after) => format!("{before:?} {after:?}"),
             })
             .collect();
-        assert_eq!(verdicts, ["first", "second", "7ms"]);
+        assert_eq!(verdicts, ["first", "second", "7ms 3ms"]);
     }
 }
