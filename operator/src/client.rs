@@ -1,6 +1,6 @@
 //! The way to the API server: a [`kube::Client`] whose credentials may change under it.
 //!
-//! Certificates are renewed while the operator runs. Before each request the files are looked at, and when one has changed a new
+//! Certificates and tokens are renewed while the operator runs. Before each request the files are looked at, and when one has changed a new
 //! connection is made. Files that do not fit each other (one was replaced, the other not yet) leave the old connection in place
 //! until they do. There is no client-side limit of the rate.
 
@@ -37,6 +37,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection that carries a watch is silent for longer only when it is dead: [`Api::watch_silence`] and the margin of kube's watcher.
 const MARGIN: Duration = Duration::from_secs(10);
+
+/// Where a pod finds its service account's token and the certificate of the authority, both renewed by the kubelet.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A client with the credentials as they are on disk at each request.
 pub fn client(access: &Api, requests: Requests) -> Client {
@@ -117,9 +120,9 @@ impl Connection {
 
     async fn load(&self) -> Result<Current, BoxError> {
         let Some(path) = self.access.file() else {
-            // kube reads the token of a service account anew by itself.
-            let client = self.connect(&kube::Config::incluster()?)?;
-            return Ok(Current { client, files: vec![], versions: vec![] });
+            let files: Vec<PathBuf> = ["token", "ca.crt"].map(|file| Path::new(SERVICE_ACCOUNT).join(file)).into();
+            let versions = versions(&files);
+            return Ok(Current { client: self.connect(&kube::Config::incluster()?)?, files, versions });
         };
         let kubeconfig = Kubeconfig::read_from(&path)?;
         let mut files = referenced(&kubeconfig);

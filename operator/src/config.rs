@@ -280,13 +280,15 @@ pub struct Nats {
     pub url: Option<String>,
     /// A file with credentials, as `nsc` writes it.
     pub credentials: Option<PathBuf>,
+    /// A file with the certificates of the authorities, in PEM, that may have signed that of the server. Absent: those of the system.
+    pub certificate_authority: Option<PathBuf>,
     /// How long an answer may take.
     pub timeout: Period,
 }
 
 impl Default for Nats {
     fn default() -> Self {
-        Self { url: None, credentials: None, timeout: Period::from_secs(5) }
+        Self { url: None, credentials: None, certificate_authority: None, timeout: Period::from_secs(5) }
     }
 }
 

@@ -8,8 +8,16 @@ use serde_json::{Value, json};
 
 use crate::k8s;
 
+fn read(file: &str) -> String {
+    std::fs::read_to_string(k8s("operator").join(file)).unwrap()
+}
+
 fn deployment() -> Deployment {
-    serde_saphyr::from_str(&std::fs::read_to_string(k8s("operator/deployment.yaml")).unwrap()).unwrap()
+    serde_saphyr::from_str(&read("deployment.yaml")).unwrap()
+}
+
+fn account() -> ServiceAccount {
+    serde_saphyr::from_str(&read("service-account.yaml")).unwrap()
 }
 
 /// What a namespace of the level `restricted` says to a pod of the Deployment.
@@ -20,7 +28,8 @@ async fn restricted_to(change: impl FnOnce(&mut Value)) -> kube::Result<Pod> {
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap();
     Api::all(admin.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-    let account: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": "hatrack-operator"}})).unwrap();
+    let mut account = account();
+    account.metadata.namespace = Some(name.clone());
     Api::namespaced(admin.clone(), &name).create(&PostParams::default(), &account).await.unwrap();
     let mut pod = json!(deployment().spec.unwrap().template);
     pod["metadata"]["name"] = json!("operator");
@@ -45,5 +54,8 @@ fn two_run_under_the_name_that_the_policies_know() {
     assert_eq!(spec.replicas, Some(2));
     let pod = spec.template.spec.unwrap();
     assert_eq!(pod.service_account_name.as_deref(), Some(hatrack_api::access::OPERATOR_ACCOUNT));
-    assert_eq!(deployment().metadata.namespace.as_deref(), Some(hatrack_api::SYSTEM_NAMESPACE));
+    for metadata in [deployment().metadata, account().metadata] {
+        assert_eq!(metadata.namespace.as_deref(), Some(hatrack_api::SYSTEM_NAMESPACE));
+    }
+    assert_eq!(account().metadata.name, pod.service_account_name);
 }

@@ -166,6 +166,10 @@ async fn connect(config: &config::Nats, patience: Duration) -> Result<Client, Na
             .map_err(|error| NatsError::Credentials(file.clone(), error))?,
         None => ConnectOptions::new(),
     };
+    let options = match &config.certificate_authority {
+        Some(file) => options.add_root_certificates(file.clone()),
+        None => options,
+    };
     let options = options.name("hatrack-operator").connection_timeout(patience).request_timeout(Some(patience));
     Ok(options.connect(config.url.as_deref().unwrap_or_default()).await?)
 }

@@ -1,6 +1,7 @@
 //! Every record is announced once: as an Event, as a line of the log, on NATS.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use futures::StreamExt;
 use hatrack_api::hat_binding::Phase;
@@ -22,6 +23,17 @@ fn operator(cluster: &Cluster, nats: Option<&NatsServer>) -> Program {
     let mut setup = cluster.operator();
     let server = nats.map(|nats| format!("[nats]\nurl = \"{}\"\ntimeout = \"500ms\"\n", nats.url()));
     setup.tables = format!("[announce]\nremember = \"20ms\"\n{}", server.unwrap_or_default());
+    setup.start(cluster.plane.folder())
+}
+
+/// One that hears of a server with a certificate, and trusts what an authority has signed.
+fn operator_that_trusts(cluster: &Cluster, nats: &NatsServer, authority: &Path) -> Program {
+    let mut setup = cluster.operator();
+    setup.tables = format!(
+        "[announce]\nremember = \"20ms\"\n[nats]\nurl = \"{}\"\ncertificate-authority = \"{}\"\n",
+        nats.url(),
+        authority.display()
+    );
     setup.start(cluster.plane.folder())
 }
 
@@ -95,6 +107,27 @@ async fn each_record_is_one_message_though_server_and_operator_are_killed() {
     each_once(&bench, &nats).await;
     assert!(third.metric("hatrack_operator_announcements_total{way=\"nats\",outcome=\"known\"}").await >= 6.0);
     assert!(third.metric("hatrack_operator_announcements_total{way=\"nats\",outcome=\"done\"}").await >= 2.0);
+}
+
+#[tokio::test]
+async fn a_server_says_who_it_is_before_it_is_told_anything() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let nats = NatsServer::start_with_tls(&cluster.plane.server_identity().unwrap()).await;
+    nats.stream().await;
+    let foreign = cluster.plane.folder().join("another-authority.pem");
+    let another = rcgen::generate_simple_self_signed(["another authority".to_owned()]).unwrap();
+    std::fs::write(&foreign, another.cert.pem()).unwrap();
+    let distrustful = operator_that_trusts(&cluster, &nats, &foreign);
+    let hat = bench.hat(json!({})).await;
+    let binding = worn_and_released(&bench, &hat, "ann").await;
+    let line = distrustful.says("records are not announced: nats").await;
+    assert!(line["error"].as_str().unwrap().contains("invalid peer certificate: UnknownIssuer"), "{line}");
+    assert!(nats.messages().await.is_empty());
+    drop(distrustful);
+    let _trustful = operator_that_trusts(&cluster, &nats, nats.authority());
+    let messages = each_once(&bench, &nats).await;
+    assert!(messages.iter().any(|(id, _)| *id == format!("{}-1", binding.uid().unwrap())));
 }
 
 #[tokio::test]

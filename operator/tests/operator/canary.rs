@@ -14,7 +14,7 @@ use crate::cluster::{Bench, Cluster, MANIFESTS, until};
 
 #[tokio::test]
 async fn without_its_fence_the_operator_grants_nothing_and_says_why() {
-    let cluster = Cluster::empty(Options { audit: false, ..Options::default() }).await;
+    let cluster = Cluster::empty(Options::default()).await;
     let manifests = Path::new(MANIFESTS);
     for part in ["namespace.yaml", "crds", "hats/policy.yaml", "rbac"] {
         cluster.plane.install(&manifests.join(part)).await.unwrap();

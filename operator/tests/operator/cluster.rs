@@ -2,11 +2,15 @@
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::{Arc, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
+use hatrack_api::access::{OPERATOR_ACCOUNT, OPERATOR_USER};
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::{Hat, HatBinding, HatPolicy, HatSwap, SYSTEM_NAMESPACE};
-use hatrack_testbed::{ControlPlane, Identity, Options, PrivateControlPlane, Program, soon, unique};
+use hatrack_testbed::{
+    AuditEvent, AuditLog, ControlPlane, Identity, Options, PrivateControlPlane, Program, soon, unique,
+};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
@@ -33,6 +37,7 @@ const IMPATIENT: &str = r#"{"throttles": {"cooldownSeconds": 0, "warmupSeconds":
 /// A control plane and what is known of it.
 pub struct Cluster {
     pub plane: PrivateControlPlane,
+    rights: Rights,
 }
 
 impl Cluster {
@@ -46,7 +51,14 @@ impl Cluster {
 
     /// One in which nothing is applied.
     pub async fn empty(options: Options) -> Self {
-        Self { plane: ControlPlane::private(options).await.unwrap() }
+        let plane = ControlPlane::private(options).await.unwrap();
+        let rights = Rights(Arc::new(std::sync::Mutex::new(plane.audit_log())));
+        Self { plane, rights }
+    }
+
+    /// Forgets what the operator was refused so far: an API server that has just been started knows no roles yet.
+    pub fn forgive(&self) {
+        self.rights.refused();
     }
 
     /// The operator with its own certificate and no right but those of `k8s/rbac/operator.yaml`.
@@ -93,6 +105,34 @@ impl Cluster {
     }
 }
 
+/// What the operator asks of a control plane. When a test ends, nothing that it asked for had been beyond its rights.
+#[derive(Clone)]
+pub struct Rights(Arc<std::sync::Mutex<AuditLog>>);
+
+/// What else than rights a refusal can be about.
+const OTHERWISE: [&str; 2] = ["ValidatingAdmissionPolicy", "because it is being terminated"];
+
+impl Rights {
+    /// The requests beyond the operator's rights since this was asked last.
+    fn refused(&self) -> Vec<AuditEvent> {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_operator = |user: &str| user == OPERATOR_USER || user.ends_with(&format!(":{OPERATOR_ACCOUNT}"));
+        let about_rights =
+            |event: &AuditEvent| event.status == 403 && !OTHERWISE.iter().any(|words| event.message.contains(words));
+        let events = log.read_on().unwrap().into_iter();
+        events.filter(|event| is_operator(&event.user) && about_rights(event)).collect()
+    }
+}
+
+impl Drop for Rights {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let refused = self.refused();
+            assert!(refused.is_empty(), "the operator asked for what it may not do: {refused:#?}");
+        }
+    }
+}
+
 /// The control plane that most tests share, with its operator.
 struct Shared {
     cluster: Cluster,
@@ -123,6 +163,8 @@ pub struct Bench {
     /// A client with the operator's name, whom the policies let do what is the operator's, and every right besides.
     pub forger: Client,
     pub namespace: String,
+    /// Looks at what the operator did meanwhile.
+    pub _rights: Rights,
 }
 
 impl Bench {
@@ -148,7 +190,7 @@ impl Bench {
         };
         Api::<Namespace>::all(admin.clone()).create(&PostParams::default(), &object).await.unwrap();
         let forger = cluster.plane.operator().await.unwrap();
-        Self { admin, forger, namespace }
+        Self { admin, forger, namespace, _rights: cluster.rights.clone() }
     }
 
     pub fn hats(&self) -> Api<Hat> {

@@ -334,7 +334,7 @@ const LIFE: &str = "--cluster-signing-duration=24s";
 
 #[tokio::test]
 async fn a_machine_renews_by_itself_and_begins_again_with_a_token_when_its_certificate_has_ended() {
-    let options = Options { audit: false, controller_manager_flags: vec![LIFE.to_owned()], ..Options::default() };
+    let options = Options { controller_manager_flags: vec![LIFE.to_owned()], ..Options::default() };
     let cluster = Cluster::empty(options).await;
     cluster.plane.install(Path::new(MANIFESTS)).await.unwrap();
     let operator = cluster.operator().start(cluster.plane.folder());

@@ -17,6 +17,7 @@ mod nats;
 mod node_labels;
 mod outages;
 mod placement;
+mod pod;
 mod program;
 mod readiness;
 mod rights;

@@ -1,16 +1,16 @@
 //! A real NATS server that is killed and comes back.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::stream::{Config, Stream};
 use async_nats::jetstream::{self, consumer};
+use async_nats::{Client, ConnectOptions};
 use futures::StreamExt;
-use hatrack_testbed::soon;
+use hatrack_testbed::{Identity, soon};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -23,15 +23,32 @@ pub struct NatsServer {
     folder: TempDir,
     address: SocketAddr,
     has_streams: bool,
+    /// Files with its certificate, its key and the certificate of its authority, if it speaks TLS.
+    tls: Option<[PathBuf; 3]>,
     child: Option<Child>,
 }
 
 impl NatsServer {
     /// A server with or without JetStream, at a port that is free.
     pub async fn start(has_streams: bool) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), has_streams, None).await
+    }
+
+    /// A server with JetStream that speaks TLS alone.
+    pub async fn start_with_tls(identity: &Identity) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let files = [("cert", &identity.cert_pem), ("key", &identity.key_pem), ("ca", &identity.ca_pem)];
+        let files = files.map(|(name, pem)| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, pem).unwrap();
+            file
+        });
+        Self::start_in(folder, true, Some(files)).await
+    }
+
+    async fn start_in(folder: TempDir, has_streams: bool, tls: Option<[PathBuf; 3]>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { folder, address, has_streams, child: None };
+        let mut server = Self { folder, address, has_streams, tls, child: None };
         server.spawn(-1);
         server.address = soon("the port of the NATS server", server.chosen()).await;
         server.client().await;
@@ -43,6 +60,9 @@ impl NatsServer {
         command.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--ports_file_dir"]).arg(self.folder.path());
         if self.has_streams {
             command.arg("--jetstream").arg("--store_dir").arg(self.folder.path().join("store"));
+        }
+        if let Some([certificate, key, _]) = &self.tls {
+            command.arg("--tls").arg("--tlscert").arg(certificate).arg("--tlskey").arg(key);
         }
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     }
@@ -59,7 +79,13 @@ impl NatsServer {
     }
 
     pub fn url(&self) -> String {
-        format!("nats://{}", self.address)
+        format!("{}://{}", if self.tls.is_some() { "tls" } else { "nats" }, self.address)
+    }
+
+    /// The certificate of its authority.
+    pub fn authority(&self) -> &Path {
+        let [_, _, authority] = self.tls.as_ref().unwrap();
+        authority
     }
 
     pub fn kill(&mut self) {
@@ -77,7 +103,11 @@ impl NatsServer {
     pub async fn client(&self) -> Client {
         let connecting = async {
             loop {
-                match async_nats::connect(self.url()).await {
+                let options = match &self.tls {
+                    Some([_, _, authority]) => ConnectOptions::new().add_root_certificates(authority.clone()),
+                    None => ConnectOptions::new(),
+                };
+                match options.connect(self.url()).await {
                     Ok(client) => return client,
                     Err(_) => sleep(Duration::from_millis(20)).await,
                 }
@@ -124,5 +154,5 @@ impl Drop for NatsServer {
 
 fn read(file: &Path) -> Option<SocketAddr> {
     let ports: Value = serde_json::from_str(&std::fs::read_to_string(file).ok()?).ok()?;
-    ports["nats"][0].as_str()?.strip_prefix("nats://")?.parse().ok()
+    ports["nats"][0].as_str()?.split_once("://")?.1.parse().ok()
 }

@@ -58,6 +58,8 @@ async fn an_api_server_that_was_away_is_found_again() {
     operator.not_ready("are not watched").await;
     operator.says("the cluster cannot be watched").await;
     cluster.plane.start(Server::ApiServer).await.unwrap();
+    operator.ready().await;
+    cluster.forgive();
     let bench = Bench { admin: cluster.plane.admin().await.unwrap(), ..bench };
     let after = bench.ask(&hat, "bob").await;
     bench.phase(&after, Phase::Active).await;

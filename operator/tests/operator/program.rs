@@ -44,7 +44,8 @@ impl Setup {
         Self { api: format!("kubeconfig = \"{}\"\n", kubeconfig.display()), tables: String::new() }
     }
 
-    fn command(&self, folder: &Path) -> Command {
+    /// What starts the operator.
+    pub fn command(&self, folder: &Path) -> Command {
         let file = folder.join(format!("operator-{}.toml", next_number()));
         let api =
             format!("listen = \"127.0.0.1:0\"\n[api]\nrequest-timeout = \"2s\"\nwatch-silence = \"20s\"\n{}", self.api);

@@ -1,7 +1,8 @@
 //! The API server's own record of who asked what: the means to count requests.
 
-use std::fs;
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -24,6 +25,8 @@ pub struct AuditEvent {
     pub resource: String,
     /// The HTTP status of the answer.
     pub status: u16,
+    /// The API server's words where it refused; else empty.
+    pub message: String,
     /// When the request came, in RFC 3339 with microseconds.
     pub received: String,
 }
@@ -55,27 +58,52 @@ struct ObjectRef {
     subresource: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Status {
     #[serde(default)]
     code: u16,
+    #[serde(default)]
+    message: String,
 }
 
-/// Reads a log with one event a line. The last line may be half written: it is left for the next
-/// reader. A log that does not exist yet is empty.
-pub(crate) fn read(path: &Path) -> Result<Vec<AuditEvent>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::file("read", path)(error)),
-    };
-    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    complete.lines().map(|line| parse(path, line)).collect()
+/// A log that is read on from where it was read to.
+#[derive(Debug)]
+pub struct AuditLog {
+    path: PathBuf,
+    position: u64,
+}
+
+impl AuditLog {
+    /// A log from its beginning.
+    pub(crate) const fn new(path: PathBuf) -> Self {
+        Self { path, position: 0 }
+    }
+
+    /// The requests that were answered since the last call, oldest first. The last line may be half written: it is left for the next
+    /// call. A log that does not exist is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line is no event.
+    pub fn read_on(&mut self) -> Result<Vec<AuditEvent>> {
+        let failed = Error::file("read", &self.path);
+        let mut text = String::new();
+        match File::open(&self.path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.position))?;
+            file.read_to_string(&mut text)
+        }) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            read => _ = read.map_err(failed)?,
+        }
+        let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
+        self.position += complete.len() as u64;
+        complete.lines().map(|line| parse(&self.path, line)).collect()
+    }
 }
 
 fn parse(path: &Path, line: &str) -> Result<AuditEvent> {
     let line: Line = serde_json::from_str(line)
         .map_err(|error| Error::Manifest { path: path.to_path_buf(), reason: format!("{error} in {line}") })?;
+    let Status { code, message } = line.response_status.unwrap_or_default();
     let resource = line.object_ref.map_or_else(String::new, |object| match object.subresource {
         Some(subresource) => format!("{}/{subresource}", object.resource),
         None => object.resource,
@@ -85,7 +113,8 @@ fn parse(path: &Path, line: &str) -> Result<AuditEvent> {
         verb: line.verb,
         uri: line.request_uri,
         resource,
-        status: line.response_status.map_or(0, |status| status.code),
+        status: code,
+        message,
         received: line.request_received_timestamp,
     })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::sync::OnceCell;
 
-use crate::audit::{self, AUDIT_LOG, AuditEvent};
+use crate::audit::{AUDIT_LOG, AuditEvent, AuditLog};
 use crate::authority::{Authority, Identity, write};
 use crate::binaries::Binaries;
 use crate::error::{Error, Result};
@@ -194,7 +194,7 @@ impl ControlPlane {
     }
 
     /// A certificate for a server of this control plane on loopback.
-    pub(crate) fn server_identity(&self) -> Result<Identity> {
+    pub fn server_identity(&self) -> Result<Identity> {
         self.authority.server()
     }
 }
@@ -279,7 +279,12 @@ impl PrivateControlPlane {
     /// Every request answered so far, oldest first; a request is in the log before its answer is
     /// sent. Empty without [`Options::audit`].
     pub fn audit(&self) -> Result<Vec<AuditEvent>> {
-        audit::read(&self.plane.folder.path().join(AUDIT_LOG))
+        self.audit_log().read_on()
+    }
+
+    /// The same, to be read on from its beginning.
+    pub fn audit_log(&self) -> AuditLog {
+        AuditLog::new(self.plane.folder.path().join(AUDIT_LOG))
     }
 
     /// The answered requests of `user`.

@@ -35,7 +35,7 @@ mod servers;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use audit::AuditEvent;
+pub use audit::{AuditEvent, AuditLog};
 pub use authority::Identity;
 pub use binaries::{Binaries, kubectl};
 pub use bootstrap::BootstrapToken;
