@@ -101,8 +101,7 @@ in
         Type = "oneshot";
         RemainAfterExit = true;
         ExecStart = lib.getExe preflight;
-        # It asks the service manager, and looks at mounts.
-        DynamicUser = true;
+        # Root without a right beyond its files: the service manager answers it whatever becomes of D-Bus.
         IPAddressDeny = "any";
         PrivateDevices = true;
         PrivateNetwork = true;
