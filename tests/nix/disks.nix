@@ -1,5 +1,7 @@
 # disko's own test of each layout: made on empty disks, installed to, and booted from. Then what only that layout promises: a mirror
 # boots from either half, a dead disk for volumes stops no boot, and what is encrypted is opened by the TPM of its machine.
+#
+# Disks for volumes lie beside a mirror: each test takes 2 GB of memory to evaluate.
 { inputs, pkgs }:
 let
   inherit (pkgs) lib;
@@ -8,7 +10,7 @@ let
   rootIsOpened = "findmnt --noheadings --output SOURCE / | grep --line-regexp /dev/mapper/system";
   volumes = "mountpoint /var/lib/longhorn && mountpoint /var/lib/longhorn-2";
 
-  # Disks are numbered in the order of their names: data-1, data-2, system, or system-1, system-2.
+  # Disks are numbered in the order of their names: data-1, data-2, system-1, system-2.
   cases = {
     single-disk = { };
 
@@ -18,48 +20,27 @@ let
       afterwards = ''
         machine.succeed("${rootIsOpened}")
       ''
+      + restart
       + opensByItself [ 0 ] rootIsOpened;
     };
 
-    zfs-mirror.afterwards = eachHalf "";
-
-    zfs-mirror-encrypted = {
-      # One answer is for both.
-      atBoot = typing "system-";
-      afterwards =
-        opensByItself [
-          0
-          1
-        ] "zpool status system | grep ONLINE"
-        + eachHalf ", tpm=True";
-    };
-
-    data-disks = {
-      beside = layouts.single-disk;
+    zfs-mirror = {
+      beside = layouts.data-disks;
       afterwards = ''
         machine.wait_until_succeeds("${volumes}", timeout=120)
       ''
       + restart
-      + ''
-        with subtest("a dead disk for volumes stops no boot"):
-            without = again("without", [1, 2])
-            without.wait_for_unit("multi-user.target")
-            without.fail("mountpoint /var/lib/longhorn")
-            without.wait_until_succeeds("mountpoint /var/lib/longhorn-2", timeout=120)
-      '';
+      + eachHalf "";
     };
 
-    data-disks-encrypted = {
-      beside = layouts.single-disk;
-      # It has come up, without its TPM and without its volumes.
-      afterwards = ''
-        machine.fail("mountpoint /var/lib/longhorn")
-      ''
-      + opensByItself [
-        0
-        1
-        2
-      ] volumes;
+    zfs-mirror-encrypted = {
+      beside = layouts.data-disks-encrypted;
+      # One answer is for both halves.
+      atBoot = typing "system-";
+      afterwards =
+        restart
+        + opensByItself (lib.range 0 3) "zpool status system | grep ONLINE && ${volumes}"
+        + eachHalf ", tpm=True";
     };
   };
 
@@ -106,30 +87,27 @@ let
 
   '';
 
-  opensByItself =
-    disks: check:
-    restart
-    + ''
-      with subtest("the TPM opens what is encrypted"):
-          opened = again("opened", ${builtins.toJSON disks}, tpm=True)
-          opened.wait_for_unit("multi-user.target")
-          opened.wait_until_succeeds("${check}", timeout=120)
-          opened.shutdown()
+  opensByItself = disks: check: ''
+    with subtest("the TPM opens what is encrypted"):
+        opened = again("opened", ${builtins.toJSON disks}, tpm=True)
+        opened.wait_for_unit("multi-user.target")
+        opened.wait_until_succeeds("${check}", timeout=120)
+        opened.shutdown()
 
-    '';
+  '';
 
-  eachHalf =
-    arguments:
-    lib.optionalString (arguments == "") restart
-    + ''
-      for half in [0, 1]:
-          with subtest(f"half {half} boots alone"):
-              alone = again(f"half{half}", [half]${arguments})
-              alone.wait_for_unit("multi-user.target")
-              alone.succeed("zpool status system | grep DEGRADED")
-              alone.fail("mountpoint /boot && mountpoint /boot-mirror")
-              alone.shutdown()
-    '';
+  # With one of the disks for volumes dead as well.
+  eachHalf = arguments: ''
+    for half in [2, 3]:
+        with subtest(f"disk {half} boots alone"):
+            alone = again(f"alone{half}", [1, half]${arguments})
+            alone.wait_for_unit("multi-user.target")
+            alone.succeed("zpool status system | grep DEGRADED")
+            alone.fail("mountpoint /boot && mountpoint /boot-mirror")
+            alone.fail("mountpoint /var/lib/longhorn")
+            alone.wait_until_succeeds("mountpoint /var/lib/longhorn-2", timeout=120)
+            alone.shutdown()
+  '';
 
   test =
     name:
