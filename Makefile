@@ -19,6 +19,7 @@ test: rust go setup lint
 # What hatrack costs, beside its targets. Root is needed for uevents.
 bench: rust go setup
 	cargo build --profile packaged --package hatrack-agent --package hatrack-operator
+	ulimit -n "$$(ulimit -Hn)" && \
 	HATRACK_AGENT="$${CARGO_TARGET_DIR:-target}/packaged/hatrack-agent" \
 	HATRACK_OPERATOR="$${CARGO_TARGET_DIR:-target}/packaged/hatrack-operator" cargo run --release --package hatrack-bench
 

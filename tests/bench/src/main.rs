@@ -8,6 +8,7 @@ mod answers;
 mod discovery;
 mod fleet;
 mod footprint;
+mod load;
 mod machine;
 mod operator;
 mod placement;
@@ -24,7 +25,7 @@ use crate::agent::Cluster;
 use crate::table::Table;
 
 /// What can be measured alone.
-const TOPICS: [&str; 7] = ["placement", "discovery", "binary", "start", "event", "rest", "operator"];
+const TOPICS: [&str; 8] = ["placement", "discovery", "binary", "start", "event", "rest", "operator", "load"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -61,6 +62,10 @@ async fn main() -> Result<()> {
     if is_wanted("operator") {
         let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
         operator::measure(&mut table, &plane).await?;
+    }
+    if is_wanted("load") {
+        let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
+        load::measure(&mut table, &plane).await?;
     }
     table.print()
 }

@@ -31,17 +31,20 @@ const SINGLES: usize = 30;
 /// Requests at once.
 const BURST: usize = 300;
 /// Writes of the bench itself at a time.
-const AT_A_TIME: usize = 16;
+pub(crate) const AT_A_TIME: usize = 16;
 
 const NAMESPACE: &str = "default";
 const HAT: &str = "bench";
+
+/// The Leases of machines on paper are renewed by nobody.
+const FOR_EVER: &str = "lease = \"1h\"\n";
 
 /// Measures everything about the operator.
 pub(crate) async fn measure(table: &mut Table, plane: &ControlPlane) -> Result<()> {
     let bench = Bench::prepare(plane).await?;
     let bare = bench.bare_writes().await?;
     bench.join(0..FEW).await?;
-    let operator = Operator::start(plane)?;
+    let operator = Operator::start(plane, FOR_EVER)?;
     operator.leads().await?;
     operator.knows_everything().await?;
     let yardstick = format!("{bare:.0} bare writes/s, {AT_A_TIME} at a time");
@@ -66,7 +69,7 @@ pub(crate) async fn measure(table: &mut Table, plane: &ControlPlane) -> Result<(
     table.beside("placed and Active per second", format!("{rate:.0}/s"), yardstick);
     drop(operator);
     let began = Instant::now();
-    let operator = Operator::start(plane)?;
+    let operator = Operator::start(plane, FOR_EVER)?;
     operator.knows_everything().await?;
     let known = began.elapsed().as_secs_f64();
     table.at_most(
@@ -80,28 +83,44 @@ pub(crate) async fn measure(table: &mut Table, plane: &ControlPlane) -> Result<(
     Ok(())
 }
 
-struct Bench {
+/// A cluster of machines on paper with one hat.
+pub(crate) struct Bench {
     admin: Client,
 }
 
 impl Bench {
     /// Nothing waits but for the operator.
-    async fn prepare(plane: &ControlPlane) -> Result<Self> {
+    pub(crate) async fn prepare(plane: &ControlPlane) -> Result<Self> {
         plane.install(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../k8s")).await?;
         let admin = plane.admin().await?;
-        let limits = json!({"spec": {"throttles": {"cooldownSeconds": 0, "warmupSeconds": 0, "maxBindingsPerWearer": 100_000,
-            "maxNewHatsPerDay": 100_000}}});
-        let policies: Api<HatPolicy> = Api::all(admin.clone());
-        policies.patch("default", &PatchParams::default(), &Patch::Merge(limits)).await?;
+        let bench = Self { admin };
+        bench
+            .policy(&json!({"throttles": {"cooldownSeconds": 0, "warmupSeconds": 0, "maxBindingsPerWearer": 100_000,
+                "maxNewHatsPerDay": 100_000}}))
+            .await?;
         let selectors = ["device.capacity.memory.compareTo(quantity('24Gi')) >= 0", "device.attributes.model == 'L4'"];
         let spec = json!({"authority": {"rules": [{"verbs": ["get"], "resources": ["pods"]}]},
             "requirements": {"devices": [{"name": "gpu", "class": "gpu", "selectors": selectors}]}});
         let hat = Hat::new(HAT, serde_json::from_value(spec)?);
-        Api::<Hat>::all(admin.clone()).create(&PostParams::default(), &hat).await?;
-        Ok(Self { admin })
+        Api::<Hat>::all(bench.admin.clone()).create(&PostParams::default(), &hat).await?;
+        Ok(bench)
     }
 
-    fn bindings(&self) -> Api<HatBinding> {
+    /// The administrator's client.
+    pub(crate) const fn admin(&self) -> &Client {
+        &self.admin
+    }
+
+    /// Changes the limits of the cluster.
+    pub(crate) async fn policy(&self, spec: &Value) -> Result<()> {
+        let policies: Api<HatPolicy> = Api::all(self.admin.clone());
+        let change = Patch::Merge(json!({"spec": spec}));
+        policies.patch("default", &PatchParams::default(), &change).await?;
+        Ok(())
+    }
+
+    /// All requests.
+    pub(crate) fn bindings(&self) -> Api<HatBinding> {
         Api::namespaced(self.admin.clone(), NAMESPACE)
     }
 
@@ -124,7 +143,8 @@ impl Bench {
         joined.try_collect::<Vec<()>>().await.map(drop)
     }
 
-    async fn machine(&self, number: usize) -> Result<()> {
+    /// Registers a machine.
+    pub(crate) async fn machine(&self, number: usize) -> Result<()> {
         let name = format!("node-{number}");
         let nodes: Api<ClusterNode> = Api::all(self.admin.clone());
         let spec = json!({"class": "gpu-worker", "hardwareID": name});
@@ -146,7 +166,7 @@ impl Bench {
     }
 
     /// Requests one after the other: from before each is created until its phase is seen.
-    async fn singles(&self) -> Result<Sample> {
+    pub(crate) async fn singles(&self) -> Result<Sample> {
         let mut times = Vec::new();
         for _ in 0..SINGLES {
             let began = Instant::now();
@@ -158,7 +178,7 @@ impl Bench {
     }
 
     /// Many requests at once: how many are Active in a second.
-    async fn burst(&self) -> Result<f64> {
+    pub(crate) async fn burst(&self) -> Result<f64> {
         let began = Instant::now();
         let asked = stream::iter(0..BURST).map(|_| self.ask()).buffer_unordered(AT_A_TIME);
         let asked: Vec<HatBinding> = asked.try_collect().await?;
@@ -205,21 +225,21 @@ fn per_second(count: usize, time: Duration) -> f64 {
 }
 
 /// A running operator with its own certificate; it ends with this value.
-struct Operator {
+pub(crate) struct Operator {
     child: Child,
     port: u16,
 }
 
 impl Operator {
-    fn start(plane: &ControlPlane) -> Result<Self> {
+    /// Starts it with these lines in the table `[nodes]`.
+    pub(crate) fn start(plane: &ControlPlane, nodes: &str) -> Result<Self> {
         let binary = std::env::var_os("HATRACK_OPERATOR").map(PathBuf::from);
         let binary = binary.context("HATRACK_OPERATOR names no operator: run `make bench`")?;
         let identity = plane.client_certificate(OPERATOR_USER, &[], Duration::from_hours(1))?;
         let kubeconfig = plane.kubeconfig_for(&identity)?;
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let file = plane.folder().join("operator.toml");
-        // The Leases of machines on paper are renewed by nobody.
-        std::fs::write(&file, format!("listen = \"127.0.0.1:{port}\"\n[nodes]\nlease = \"1h\"\n"))?;
+        std::fs::write(&file, format!("listen = \"127.0.0.1:{port}\"\n[nodes]\n{nodes}"))?;
         let child = Command::new(&binary)
             .args(["run", "--config"])
             .arg(&file)
@@ -250,15 +270,17 @@ impl Operator {
         Ok(answer)
     }
 
-    async fn leads(&self) -> Result<()> {
+    /// Waits until it leads.
+    pub(crate) async fn leads(&self) -> Result<()> {
         self.says("/metrics", |text| text.contains("hatrack_operator_leads 1")).await
     }
 
-    async fn knows_everything(&self) -> Result<()> {
+    /// Waits until it has seen every object.
+    pub(crate) async fn knows_everything(&self) -> Result<()> {
         self.says("/readyz", |text| text.starts_with("HTTP/1.1 200")).await
     }
 
-    fn resident_megabytes(&self) -> Result<f64> {
+    pub(crate) fn resident_megabytes(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kilobytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
