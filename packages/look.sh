@@ -17,12 +17,21 @@ disk() {
 }
 
 # Where file systems of one disk are mounted, and whether it is swapped to. Not of the disk that the running system is on: that ends with it.
+# ZFS mounts under the names of pools, which are labels on their disks.
 busy() {
   parts=$(lsblk --noheadings --list --paths --output NAME,KNAME,MAJ:MIN "$1" 2>/dev/null) || return 0
-  uses=$(PARTS=$parts awk '
-    BEGIN { count = split(ENVIRON["PARTS"], words); for (i = 1; i <= count; i++) part[words[i]] }
+  pools=$(lsblk --noheadings --list --output FSTYPE,LABEL "$1" 2>/dev/null | sed -n 's/^zfs_member  *//p')
+  uses=$(PARTS=$parts POOLS=$pools awk '
+    BEGIN {
+      count = split(ENVIRON["PARTS"], words); for (i = 1; i <= count; i++) part[words[i]]
+      count = split(ENVIRON["POOLS"], words); for (i = 1; i <= count; i++) pool[words[i]]
+    }
     FILENAME == "/proc/swaps" { if ($1 in part) print "swap"; next }
-    { for (i = 7; $i != "-"; i++); if ($3 in part || $(i + 2) in part) print $5 }' /proc/swaps /proc/self/mountinfo | sort -u)
+    {
+      for (i = 7; $i != "-"; i++);
+      split($(i + 2), source, "/")
+      if ($3 in part || $(i + 2) in part || ($(i + 1) == "zfs" && source[1] in pool)) print $5
+    }' /proc/swaps /proc/self/mountinfo | sort -u)
   printf '%b\n' "$uses" | grep -qx / || printf '%b\n' "$uses" | sed -n "s|^.|busy=$1 &|p"
 }
 

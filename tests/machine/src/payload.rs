@@ -50,6 +50,21 @@ impl Payload {
         self.append(path, 0o755, 0, &fs::read(stripped)?)
     }
 
+    /// Everything that is in a tar archive.
+    pub fn archive(&mut self, path: &Path) -> Result<()> {
+        let file = fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for entry in tar::Archive::new(file).entries()? {
+            let mut entry = entry?;
+            let (mut header, path) = (entry.header().clone(), entry.path()?.into_owned());
+            let packed = match entry.link_name()? {
+                Some(target) => self.archive.append_link(&mut header, &path, target),
+                None => self.archive.append_data(&mut header, &path, &mut entry),
+            };
+            packed.with_context(|| format!("cannot pack {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// A symbolic link.
     pub fn link(&mut self, path: &str, target: &str) -> Result<()> {
         let mut header = tar::Header::new_gnu();

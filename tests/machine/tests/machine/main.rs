@@ -9,6 +9,7 @@ mod disks;
 mod enrollment;
 mod faults;
 mod kubelet;
+mod mirror;
 mod phones;
 mod preflight;
 mod report;
