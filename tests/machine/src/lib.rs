@@ -5,7 +5,7 @@
 //! * [`Machine::warm`]: the same machine a few seconds later, from a snapshot of one that has booted and rests.
 //! * [`Machine::run`]: a command in it. No network and no login is needed for that.
 //!
-//! The image is made once (debootstrap, minutes) and cached, and so are the snapshot and [`zfs`]. Under 10.0.2.2 the machine reaches the
+//! The image is made once (debootstrap, minutes) and cached, and so are the snapshot and [`zfs()`]. Under 10.0.2.2 the machine reaches the
 //! loopback of the host, and there the control plane. A machine is gone with its value; when a test fails, the end of its
 //! console and of its journal is printed.
 
