@@ -38,7 +38,7 @@ use self::record::{End, Kept, KeptFile, Record, Renewed, Stage};
 use self::seat::Seat;
 use self::step::{Act, Orders, Units};
 use self::systemd::Systemd;
-use self::verdict::{Limits, Situation, Verdict, is_worn};
+use self::verdict::{Limits, Situation, Verdict};
 use crate::clock::{Clock, since_boot};
 use crate::config::{self, Config};
 use crate::lease::Renewal;
@@ -503,7 +503,7 @@ impl Wearer {
         }
         for (uid, (assignment, why, since)) in &mut self.refused {
             let since = since.get_or_insert_with(|| now.clone()).clone();
-            let state = if is_worn(&assignment.phase) { WornState::Failed } else { WornState::Stopped };
+            let state = if assignment.is_worn() { WornState::Failed } else { WornState::Stopped };
             worn.push(worn_hat(uid, state, since, why));
         }
         for (uid, (_, why, since)) in &mut self.waiting {

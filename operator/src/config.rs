@@ -207,7 +207,7 @@ impl Default for Nodes {
 pub struct Requests {
     /// Least time between two texts of a held request.
     pub text: Period,
-    /// How long a binding that the API server refuses to have written is left alone.
+    /// How long a binding or a node that the API server refuses to have written is left alone.
     pub set_aside: Period,
 }
 

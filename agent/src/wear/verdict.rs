@@ -51,11 +51,6 @@ pub enum Verdict {
     End(End),
 }
 
-/// The phases in which a hat is worn.
-pub fn is_worn(phase: &str) -> bool {
-    ["Warmup", "Active", "Probation"].contains(&phase)
-}
-
 /// What is to become of a binding. `assignment` is absent when the operator has taken it back; `ends` is when its term ends,
 /// as time since boot.
 pub fn verdict(
@@ -65,7 +60,7 @@ pub fn verdict(
     situation: &Situation,
 ) -> Verdict {
     let Situation { now, renewed, is_confirmed, meets, limits } = *situation;
-    let Some(assignment) = assignment.filter(|assignment| is_worn(&assignment.phase)) else {
+    let Some(assignment) = assignment.filter(|assignment| assignment.is_worn()) else {
         return Verdict::End(End::Asked);
     };
     let live = record.filter(|record| record.stage != Stage::Ended);
