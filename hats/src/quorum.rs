@@ -34,7 +34,7 @@ pub(crate) fn grant(request: &Request<'_>) -> Result<Option<Cause>, Held> {
     }
     let missing = size - count;
     let message = format!(
-        "{count} of {size} co-signers: {missing} more that are not the wearer have to add themselves to spec.cosignedBy"
+        "{count} of {size} co-signers: {missing} more needed in spec.cosignedBy, where the wearer does not count"
     );
     Err(Held::new(Rule::Quorum, message))
 }

@@ -218,7 +218,8 @@ fn asked(binding: &HatBinding, now: Timestamp) -> String {
 fn advice(world: &World, binding: &HatBinding, uid: &str, held: &Held) -> Vec<String> {
     let name = binding.name_any();
     let hat = &binding.spec.hat;
-    let anew = || format!("`hatrack release {name}`, then ask anew");
+    let place = binding.namespace().map(|namespace| format!("-n {namespace} ")).unwrap_or_default();
+    let anew = || format!("`hatrack release {place}{name}`, then ask anew");
     let others = |wanted: &dyn Fn(&HatBinding) -> bool| -> Vec<String> {
         let others = world.bindings().filter(|(other, binding)| *other != uid && wanted(binding));
         others.map(|(_, other)| format!("{} ({})", other.name_any(), other.spec.hat)).collect()
@@ -231,8 +232,8 @@ fn advice(world: &World, binding: &HatBinding, uid: &str, held: &Held) -> Vec<St
         Rule::HatExists => format!("create the hat {hat}; `hatrack hats` lists those that there are"),
         Rule::Identity | Rule::Succession => anew(),
         Rule::SupervisorCycle => format!("correct spec.supervises; `hatrack hats {hat}` shows what is wrong"),
-        Rule::Verdict => format!("a supervisor types `hatrack verdict {name} restore`"),
-        Rule::Quorum => format!("others who may co-sign type `hatrack cosign {name}`"),
+        Rule::Verdict => format!("a supervisor types `hatrack verdict {place}{name} restore`"),
+        Rule::Quorum => format!("others who may co-sign type `hatrack cosign {place}{name}`"),
         Rule::Conflict => release(others(&|other| same(other) && bindings::phase(other).is_worn())),
         Rule::MaxBindings => release(others(&|other| same(other) && live(other))),
         Rule::MaxWearers => {

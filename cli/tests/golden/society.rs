@@ -102,7 +102,7 @@ pub fn small(folder: &Path) {
         "boss-bob",
         "boss",
         "bob",
-        held("Quorum", "1 of 2 co-signers: 1 more that are not the wearer have to add themselves to spec.cosignedBy"),
+        held("Quorum", "1 of 2 co-signers: 1 more needed in spec.cosignedBy, where the wearer does not count"),
     );
     vouched_for["spec"]["requestedAt"] = json!(before(34));
     vouched_for["spec"]["cosignedBy"] = json!([
