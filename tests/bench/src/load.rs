@@ -23,7 +23,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::operator::{AT_A_TIME, Bench, Operator};
 use crate::sample::Sample;
@@ -64,21 +64,23 @@ const PERIOD: Duration = Duration::from_secs(10);
 const GRACE: u64 = 20;
 /// How many it then has to stop its hats.
 const STOP: u64 = 5;
+/// What has not happened after so long does not come any more.
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Measures the operator beside fleets that live.
 pub(crate) async fn measure(table: &mut Table, plane: &ControlPlane) -> Result<()> {
     let bench = Bench::prepare(plane).await?;
     bench.policy(&json!({"nodeGraceSeconds": GRACE})).await?;
     let operator = Operator::start(plane, &format!("lease = \"15s\"\nstop = \"{STOP}s\"\n"))?;
-    operator.leads().await?;
+    within("a leader", operator.leads()).await?;
     let mut fleet = Fleet::default();
     for (size, rows) in FLEETS {
-        fleet.grow(size, plane, &bench).await?;
-        operator.knows_everything().await?;
+        within("the machines that join", fleet.grow(size, plane, &bench)).await?;
+        within("an operator that knows them", operator.knows_everything()).await?;
         // Everybody renews twice before anything is measured.
         sleep(2 * PERIOD).await;
         fleet.pulse().clear();
-        let singles = bench.singles().await?;
+        let singles = within("hats that are asked for one by one", bench.singles()).await?;
         let renewed = fleet.pulse().in_words();
         table.at_most(
             rows.active,
@@ -87,13 +89,18 @@ pub(crate) async fn measure(table: &mut Table, plane: &ControlPlane) -> Result<(
             "ms",
             format!("p50 {:.1} ms; {renewed}", singles.median()),
         );
-        let rate = bench.burst().await?;
+        let rate = within("hats that are asked for at once", bench.burst()).await?;
         table.beside(rows.rate, format!("{rate:.0}/s"), String::new());
-        let lost = fleet.lose_one(&bench).await?;
+        let lost = within("hats of the machine that was lost", fleet.lose_one(&bench)).await?;
         table.at_most(rows.lost, 5.0, lost.beyond.as_secs_f64(), "s", lost.in_words);
         table.at_most(rows.memory, 100.0, operator.resident_megabytes()?, "MB", String::new());
     }
     Ok(())
+}
+
+/// Waits for a part of the measurement, and says which one did not come.
+async fn within<T>(what: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(LIMIT, part).await.with_context(|| format!("{what}: not within {LIMIT:?}"))?.context(what.to_owned())
 }
 
 /// What renewals of Leases took, since it was cleared.
@@ -164,14 +171,13 @@ impl Fleet {
     /// Lets machines join until there are so many.
     async fn grow(&mut self, size: usize, plane: &ControlPlane, bench: &Bench) -> Result<()> {
         let numbers: Range<usize> = std::mem::replace(&mut self.joined, size)..size;
-        let (first, pulse) = (numbers.start, &self.pulse);
+        let (first, pulse, admin) = (numbers.start, &self.pulse, bench.admin());
         let joining = numbers.map(|number| async move {
             bench.machine(number).await?;
             let name = format!("node-{number}");
             let (role, binding) = access::node(&name);
-            let admin = plane.admin().await?;
             Api::<ClusterRole>::all(admin.clone()).create(&PostParams::default(), &role).await?;
-            Api::<ClusterRoleBinding>::all(admin).create(&PostParams::default(), &binding).await?;
+            Api::<ClusterRoleBinding>::all(admin.clone()).create(&PostParams::default(), &binding).await?;
             let client = plane.client_for(&plane.node_identity(&name)?).await?;
             let renewed = Arc::new(Mutex::new(Instant::now()));
             let agent = Agent { name: name.clone(), client, renewed: Arc::clone(&renewed), pulse: Arc::clone(pulse) };
@@ -275,8 +281,11 @@ impl Agent {
         while let Some(node) = seen.next().await {
             let Some(worn) = node.ok().and_then(|node| answer(&node)) else { continue };
             let report = Patch::Merge(json!({"status": {"worn": worn}}));
-            // What could not be written is written at the next change.
-            _ = nodes.patch_status(&self.name, &PatchParams::default(), &report).await;
+            // The operator waits for it: without the word that a hat was stopped its devices are nobody's.
+            while nodes.patch_status(&self.name, &PatchParams::default(), &report).await.is_err() {
+                self.pulse.failed.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_secs(1)).await;
+            }
         }
     }
 }

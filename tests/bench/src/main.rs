@@ -34,38 +34,46 @@ async fn main() -> Result<()> {
         anyhow::bail!("`{unknown}` is no topic: {}", TOPICS.join(", "));
     }
     let is_wanted = |topic: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == topic);
+    let mut table = Table::default();
+    let measured = measure(&mut table, is_wanted).await;
+    // What was measured before something failed was measured.
+    table.print()?;
+    measured
+}
+
+/// Measures the topics that are wanted, one after the other.
+async fn measure(table: &mut Table, is_wanted: impl Fn(&str) -> bool) -> Result<()> {
     let agent = std::env::var_os("HATRACK_AGENT").map(PathBuf::from);
     let agent = || agent.clone().context("HATRACK_AGENT names no agent: run `make bench`");
-    let mut table = Table::default();
     if is_wanted("placement") {
-        placement::measure(&mut table)?;
+        placement::measure(table)?;
     }
     if is_wanted("discovery") {
-        discovery::measure(&mut table)?;
+        discovery::measure(table)?;
     }
     if is_wanted("binary") {
-        footprint::measure_binary(&mut table, &agent()?)?;
+        footprint::measure_binary(table, &agent()?)?;
     }
-    if ["start", "event", "rest"].into_iter().any(is_wanted) {
+    if ["start", "event", "rest"].into_iter().any(&is_wanted) {
         let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
         let cluster = Cluster::install(&plane, agent()?).await?;
         if is_wanted("start") {
-            registration::measure_start(&mut table, &plane, &cluster).await?;
+            registration::measure_start(table, &plane, &cluster).await?;
         }
         if is_wanted("event") {
-            registration::measure_event(&mut table, &plane, &cluster).await?;
+            registration::measure_event(table, &plane, &cluster).await?;
         }
         if is_wanted("rest") {
-            footprint::measure_rest(&mut table, &plane, &cluster).await?;
+            footprint::measure_rest(table, &plane, &cluster).await?;
         }
     }
     if is_wanted("operator") {
         let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
-        operator::measure(&mut table, &plane).await?;
+        operator::measure(table, &plane).await?;
     }
     if is_wanted("load") {
         let plane = ControlPlane::private(Options { audit: false, ..Options::default() }).await?;
-        load::measure(&mut table, &plane).await?;
+        load::measure(table, &plane).await?;
     }
-    table.print()
+    Ok(())
 }
