@@ -104,6 +104,13 @@ pub struct ClusterNodeSpec {
     pub expects: Option<Expects>,
 }
 
+impl ClusterNodeSpec {
+    /// A machine of a class, of which nobody has said anything else.
+    pub const fn of(class: Class) -> Self {
+        Self { class, profile: None, hardware_id: None, unschedulable: None, revoked: None, expects: None }
+    }
+}
+
 /// What a person says should be in a machine. Absent fields are not checked.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

@@ -150,14 +150,7 @@ mod tests {
     use crate::doubt::Doubt;
 
     fn spec() -> ClusterNodeSpec {
-        ClusterNodeSpec {
-            class: Class::PhoneOrchestrator,
-            profile: None,
-            hardware_id: None,
-            unschedulable: None,
-            revoked: None,
-            expects: None,
-        }
+        ClusterNodeSpec::of(Class::PhoneOrchestrator)
     }
 
     fn phone(number: u32, health: Health) -> Device {

@@ -260,14 +260,7 @@ fn what_an_object_has_no_room_for_is_left_out_and_doubted() {
         ),
     ];
     assert_eq!(doubts, expected);
-    let spec = ClusterNodeSpec {
-        class: Class::Worker,
-        profile: None,
-        hardware_id: None,
-        unschedulable: None,
-        revoked: None,
-        expects: None,
-    };
+    let spec = ClusterNodeSpec::of(Class::Worker);
     let healthy = &condition::verdicts("a", &inventory, &spec, None)[0];
     assert_eq!((healthy.status, healthy.reason), ("Unknown", "NotObserved"), "{}", healthy.message);
 }

@@ -11,7 +11,6 @@ use hatrack_api::cluster_node::{
 use hatrack_api::{ClusterNode, quantity};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::action::Uid;
 use crate::lifecycle::condition_of;
@@ -107,19 +106,7 @@ impl NodeView {
 
     /// A node of which only the Lease is known.
     pub(super) fn awaited(name: &str, judge: &Judge, steady: Duration) -> Self {
-        let spec = ClusterNodeSpec {
-            class: Class::Worker,
-            profile: None,
-            hardware_id: None,
-            unschedulable: None,
-            revoked: None,
-            expects: None,
-        };
-        let node = ClusterNode {
-            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-            spec,
-            status: None,
-        };
+        let node = ClusterNode::new(name, ClusterNodeSpec::of(Class::Worker));
         Self { registered: false, ..Self::new(node, judge, steady) }
     }
 

@@ -7,7 +7,6 @@ use futures::StreamExt;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::{HatBinding, HatSwap, SYSTEM_NAMESPACE};
 use hatrack_testbed::{Program, soon};
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -17,6 +16,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, Cluster, breakable, held};
 use crate::nats::{NatsServer, SUBJECT};
+use crate::refusal::Refusal;
 
 /// An operator that announces without waiting, and says so on this server.
 fn operator(cluster: &Cluster, nats: Option<&NatsServer>) -> Program {
@@ -286,33 +286,19 @@ async fn a_namespace_that_goes_takes_its_events_along_and_stops_nothing() {
 }
 
 /// Lets nobody write Events into a tenant's namespace, as a quota that is used up does.
-async fn refuse_events(bench: &Bench) {
-    let name = format!("no-events-{}", bench.namespace);
-    let policy = json!({"metadata": {"name": name}, "spec": {
-        "matchConstraints": {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": bench.namespace}},
-            "resourceRules": [{"apiGroups": ["events.k8s.io"], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}],
-        },
-        "validations": [{"expression": "false", "message": "exceeded quota", "reason": "Forbidden"}],
+async fn refuse_events(bench: &Bench) -> Refusal {
+    let matching = json!({"matchConstraints": {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": bench.namespace}},
+        "resourceRules": [{"apiGroups": ["events.k8s.io"], "apiVersions": ["v1"], "resources": ["events"], "operations": ["CREATE"]}],
     }});
-    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
-    let (policy, binding) = (serde_json::from_value(policy).unwrap(), serde_json::from_value(binding).unwrap());
-    Api::<ValidatingAdmissionPolicy>::all(bench.admin.clone()).create(&PostParams::default(), &policy).await.unwrap();
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bench.admin.clone());
-    bindings.create(&PostParams::default(), &binding).await.unwrap();
     let events: Api<Event> = Api::namespaced(bench.admin.clone(), &bench.namespace);
     let event = json!({"metadata": {"name": "probe"}, "action": "Try", "reason": "Trial", "type": "Normal",
         "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "a/b", "reportingInstance": "c",
         "regarding": {"kind": "Namespace", "namespace": bench.namespace, "name": "x"}});
     let event: Event = serde_json::from_value(event).unwrap();
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    let refused = async {
-        while events.create(&dry_run, &event).await.is_ok() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon("a refusal of Events", refused).await;
-    assert!(events.create(&dry_run, &event).await.unwrap_err().to_string().contains("exceeded quota"));
+    let attempt = async || events.create(&dry_run, &event).await;
+    Refusal::begins(&bench.admin, ("Forbidden", "exceeded quota"), matching, attempt).await
 }
 
 #[tokio::test]

@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 use hatrack_api::access::{MANAGED_BY, hat_role_name};
 use hatrack_api::hat_binding::Phase;
 use hatrack_testbed::{soon, unique};
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, gone, until};
+use crate::refusal::Refusal;
 
 fn verbs(role: &Role) -> BTreeSet<String> {
     role.rules.iter().flatten().flat_map(|rule| rule.verbs.clone()).collect()
@@ -125,26 +124,12 @@ async fn a_grant_whose_label_was_taken_is_marked_again_and_ends_with_its_hat() {
 }
 
 /// Lets nobody delete a role binding, as somebody's webhook might.
-async fn keep_role_binding(bench: &Bench, name: &str) -> Api<ValidatingAdmissionPolicyBinding> {
-    let policy = json!({"metadata": {"name": bench.namespace}, "spec": {
-        "matchConstraints": {"resourceRules": [{"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["v1"],
-            "resources": ["rolebindings"], "resourceNames": [name], "operations": ["DELETE"]}]},
-        "validations": [{"expression": "false", "message": "it stays", "reason": "Forbidden"}],
-    }});
-    let binding = json!({"metadata": {"name": bench.namespace},
-        "spec": {"policyName": bench.namespace, "validationActions": ["Deny"]}});
-    let (policy, binding) = (serde_json::from_value(policy).unwrap(), serde_json::from_value(binding).unwrap());
-    Api::<ValidatingAdmissionPolicy>::all(bench.admin.clone()).create(&PostParams::default(), &policy).await.unwrap();
-    let kept = Api::<ValidatingAdmissionPolicyBinding>::all(bench.admin.clone());
-    kept.create(&PostParams::default(), &binding).await.unwrap();
+async fn keep_role_binding(bench: &Bench, name: &str) -> Refusal {
+    let matching = json!({"matchConstraints": {"resourceRules": [{"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["v1"],
+        "resources": ["rolebindings"], "resourceNames": [name], "operations": ["DELETE"]}]}});
     let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
-    let refused = async {
-        while bindings.delete(name, &DeleteParams::default().dry_run()).await.is_ok() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon("a refusal", refused).await;
-    kept
+    let attempt = async || bindings.delete(name, &DeleteParams::default().dry_run()).await;
+    Refusal::begins(&bench.admin, ("Forbidden", "it stays"), matching, attempt).await
 }
 
 #[tokio::test]
@@ -162,7 +147,7 @@ async fn authority_that_cannot_be_taken_back_is_not_forgotten_and_stands_in_nobo
     bench.phase(&next, Phase::Active).await;
     assert!(bindings.get_opt(&name).await.unwrap().is_some());
     assert!(bench.bindings().get_opt(&binding.name_any()).await.unwrap().is_some(), "it goes with its authority");
-    kept.delete(&bench.namespace, &DeleteParams::default()).await.unwrap();
+    kept.ends().await;
     gone(&bindings, &name).await;
     gone(&bench.bindings(), &binding.name_any()).await;
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use hatrack_api::cluster_node::{NodeLease, WornHat, WornState};
+use hatrack_api::cluster_node::NodeLease;
 use hatrack_api::{ClusterNode, SYSTEM_NAMESPACE};
+use hatrack_fixtures::wearing;
 use hatrack_testbed::{soon, unique};
 use k8s_openapi::api::coordination::v1::LeaseSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -133,17 +134,7 @@ impl Agent {
     async fn wear(&self) -> kube::Result<()> {
         let nodes: Api<ClusterNode> = Api::all(self.admin.clone());
         let status = nodes.get(&self.name).await?.status.unwrap_or_default();
-        let known = status.worn.unwrap_or_default();
-        let worn = status.hats.unwrap_or_default().into_iter().map(|hat| {
-            let state = if hat.is_worn() { WornState::Running } else { WornState::Stopped };
-            let before = known.iter().find(|worn| worn.binding == hat.binding && worn.state == state);
-            let since = before.map_or_else(|| Time(Timestamp::now()), |worn| worn.since.clone());
-            WornHat { binding: hat.binding, state, since, message: String::new() }
-        });
-        let worn: Vec<WornHat> = worn.collect();
-        if worn == known {
-            return Ok(());
-        }
+        let Some(worn) = wearing::report(status) else { return Ok(()) };
         let change = Patch::Merge(json!({"status": {"worn": worn}}));
         nodes.patch_status(&self.name, &PatchParams::default(), &change).await.map(drop)
     }

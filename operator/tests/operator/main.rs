@@ -20,5 +20,6 @@ mod placement;
 mod pod;
 mod program;
 mod readiness;
+mod refusal;
 mod rights;
 mod takeover;

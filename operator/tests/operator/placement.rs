@@ -1,15 +1,14 @@
 //! Hats that need a machine: placed, stopped in two steps, moved when the machine is lost.
 
 use hatrack_api::hat_binding::Phase;
-use hatrack_testbed::{soon, timed, unique};
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use hatrack_testbed::{timed, unique};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use tokio::time::{Duration, sleep};
 
 use crate::cluster::{Bench, held, phase_of};
 use crate::machine::{Machine, assigned, gpu};
+use crate::refusal::Refusal;
 
 fn needs(model: &str, memory: &str) -> Value {
     let selectors = [
@@ -93,29 +92,17 @@ async fn a_hat_whose_device_is_lost_goes_on_with_another() {
 }
 
 /// Lets the operator write nothing of one node, as somebody's policy might.
-async fn guard(bench: &Bench, machine: &Machine) -> Api<ValidatingAdmissionPolicyBinding> {
-    let policy = json!({"metadata": {"name": machine.name}, "spec": {
+async fn guard(bench: &Bench, machine: &Machine) -> Refusal {
+    let matching = json!({
         "matchConstraints": {"resourceRules": [{"apiGroups": ["society.zeta.io"], "apiVersions": ["v1alpha1"],
             "resources": ["clusternodes/status"], "resourceNames": [machine.name], "operations": ["UPDATE"]}]},
         "matchConditions": [{"name": "operator", "expression": "request.userInfo.username == 'society:operator'"}],
-        "validations": [{"expression": "false", "message": "hands off", "reason": "Forbidden"}],
-    }});
-    let binding = json!({"metadata": {"name": machine.name},
-        "spec": {"policyName": machine.name, "validationActions": ["Deny"]}});
-    let (policy, binding) = (serde_json::from_value(policy).unwrap(), serde_json::from_value(binding).unwrap());
-    Api::<ValidatingAdmissionPolicy>::all(bench.admin.clone()).create(&PostParams::default(), &policy).await.unwrap();
-    let guards = Api::<ValidatingAdmissionPolicyBinding>::all(bench.admin.clone());
-    guards.create(&PostParams::default(), &binding).await.unwrap();
+    });
     let nodes: Api<hatrack_api::ClusterNode> = Api::all(bench.forger.clone());
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::default() };
     let nothing = Patch::Merge(json!({"status": {"storage": []}}));
-    let refused = async {
-        let params = PatchParams { dry_run: true, ..PatchParams::default() };
-        while nodes.patch_status(&machine.name, &params, &nothing).await.is_ok() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    soon("a refusal", refused).await;
-    guards
+    let attempt = async || nodes.patch_status(&machine.name, &dry_run, &nothing).await;
+    Refusal::begins(&bench.admin, ("Forbidden", "hands off"), matching, attempt).await
 }
 
 #[tokio::test]
@@ -126,7 +113,7 @@ async fn a_node_of_which_nothing_may_be_written_takes_nothing_more_and_stands_in
         Machine::join(&bench.admin, json!([gpu("gpu-0", &model, "24Gi"), gpu("gpu-1", &model, "24Gi")])).await;
     let other = Machine::join(&bench.admin, json!([gpu("gpu-0", &others, "24Gi")])).await;
     guarded.readiness("True", "LeaseRenewed").await;
-    let guards = guard(&bench, &guarded).await;
+    let refusal = guard(&bench, &guarded).await;
     let hat = bench.hat(needs(&model, "24Gi")).await;
     // Nobody knows yet that the machine cannot be told.
     let first = bench.ask(&hat, "ann").await;
@@ -149,7 +136,7 @@ async fn a_node_of_which_nothing_may_be_written_takes_nothing_more_and_stands_in
         "it keeps what it has"
     );
     assert!(assigned(&guarded.nodes().get(&guarded.name).await.unwrap()).is_empty());
-    guards.delete(&guarded.name, &DeleteParams::default()).await.unwrap();
+    refusal.ends().await;
     timed("a node may be written again, what it held is Active", bench.phase(&second, Phase::Active)).await;
     guarded.until("both hats in its list", |node| assigned(node).len() == 2).await;
     assert_eq!(bench.reasons(&first).await, ["Admitted"]);

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
-use hatrack_api::cluster_node::{NodeLease, WornHat, WornState};
+use hatrack_api::cluster_node::NodeLease;
 use hatrack_api::hat_binding::Phase;
 use hatrack_api::{ClusterNode, HatBinding, SYSTEM_NAMESPACE, access};
+use hatrack_fixtures::wearing;
 use hatrack_testbed::ControlPlane;
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
@@ -289,7 +290,7 @@ impl Agent {
         let own = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
         let mut seen = watcher(nodes.clone(), own).default_backoff().applied_objects().boxed();
         while let Some(node) = seen.next().await {
-            let Some(worn) = node.ok().and_then(|node| answer(&node)) else { continue };
+            let Some(worn) = node.ok().and_then(|node| wearing::report(node.status?)) else { continue };
             let report = Patch::Merge(json!({"status": {"worn": worn}}));
             // The operator waits for it: without the word that a hat was stopped its devices are nobody's.
             while nodes.patch_status(&self.name, &PatchParams::default(), &report).await.is_err() {
@@ -298,18 +299,4 @@ impl Agent {
             }
         }
     }
-}
-
-/// What the machine wears, unless it has said so.
-fn answer(node: &ClusterNode) -> Option<Vec<WornHat>> {
-    let status = node.status.clone().unwrap_or_default();
-    let known = status.worn.unwrap_or_default();
-    let worn = status.hats.unwrap_or_default().into_iter().map(|hat| {
-        let state = if hat.is_worn() { WornState::Running } else { WornState::Stopped };
-        let before = known.iter().find(|worn| worn.binding == hat.binding && worn.state == state);
-        let since = before.map_or_else(|| Time(Timestamp::now()), |worn| worn.since.clone());
-        WornHat { binding: hat.binding, state, since, message: String::new() }
-    });
-    let worn: Vec<WornHat> = worn.collect();
-    (worn != known).then_some(worn)
 }
