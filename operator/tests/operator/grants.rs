@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use hatrack_api::access::{MANAGED_BY, hat_role_name};
 use hatrack_api::hat_binding::Phase;
-use hatrack_testbed::{soon, unique};
+use hatrack_testbed::{soon, timed, unique};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -148,6 +148,6 @@ async fn authority_that_cannot_be_taken_back_is_not_forgotten_and_stands_in_nobo
     assert!(bindings.get_opt(&name).await.unwrap().is_some());
     assert!(bench.bindings().get_opt(&binding.name_any()).await.unwrap().is_some(), "it goes with its authority");
     kept.ends().await;
-    gone(&bindings, &name).await;
+    timed("authority may be taken back again, it is gone", gone(&bindings, &name)).await;
     gone(&bench.bindings(), &binding.name_any()).await;
 }

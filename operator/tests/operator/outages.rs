@@ -117,7 +117,11 @@ async fn what_the_watch_brings_before_the_answer_to_an_older_write_counts() {
     let bindings: Api<HatBinding> = Api::namespaced(bench.forger.clone(), &bench.namespace);
     let nothing = Patch::Merge(json!({"status": null}));
     bindings.patch_status(&binding.name_any(), &PatchParams::default(), &nothing).await.unwrap();
-    bench.phase(&binding, Phase::Active).await;
+    timed(
+        "a status was lost before the answer to the last write came, it is written anew",
+        bench.phase(&binding, Phase::Active),
+    )
+    .await;
     assert_eq!(bench.reasons(&binding).await, ["Admitted"]);
 }
 

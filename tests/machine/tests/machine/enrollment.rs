@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use hatrack_api::cluster_node::NodeLease;
 use hatrack_api::{ClusterNode, SYSTEM_NAMESPACE};
 use hatrack_machine::{AgentFiles, Machine, Payload};
-use hatrack_testbed::{program, unique};
+use hatrack_testbed::{program, timed, unique};
 use kube::Api;
 
 use crate::can_run;
@@ -96,7 +96,8 @@ async fn a_machine_whose_clock_is_wrong_until_later_enrolls_and_stays() {
     let start =
         "date -s '2001-01-01 00:00:00 UTC' && systemd-tmpfiles --create secrets.conf && systemctl start hatrack-agent";
     machine.run(start).await.unwrap();
-    society.cluster.node_until(&name, "the machine is Ready", is_ready).await;
+    let ready = society.cluster.node_until(&name, "the machine is Ready", is_ready);
+    timed("the agent is started in the year 2001, the machine is Ready", ready).await;
     assert!(machine.run("date +%Y").await.unwrap().starts_with("2001"), "nobody has set its clock");
 
     // As a client of NTP does, which has no network before.

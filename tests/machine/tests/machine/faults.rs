@@ -1,8 +1,9 @@
 //! What a machine loses, and what holds all the same: the object becomes true again, and nothing that a person wrote is lost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hatrack_api::ClusterNode;
+use hatrack_testbed::timed;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::sleep;
@@ -77,10 +78,12 @@ async fn a_state_disk_that_is_full_or_read_only_stops_no_registration() {
         .await
         .unwrap();
     machine.phones.plug(&machine.machine, [0]).await.unwrap();
-    machine.shows("a phone is shown while the disk is full", &[0]).await;
+    let shown = machine.shows("a phone is shown while the disk is full", &[0]);
+    timed("the state's disk is full, a phone is shown", shown).await;
     machine.until_metric("hatrack_agent_state_kept 0").await;
     machine.machine.run(&format!("rm {STATE}/fill")).await.unwrap();
-    machine.until_metric("hatrack_agent_state_kept 1").await;
+    timed("the state's disk has room again, the state is kept", machine.until_metric("hatrack_agent_state_kept 1"))
+        .await;
 
     machine.machine.run(&format!("mount -o remount,ro {STATE}")).await.unwrap();
     machine.phones.plug(&machine.machine, [1]).await.unwrap();
@@ -89,7 +92,11 @@ async fn a_state_disk_that_is_full_or_read_only_stops_no_registration() {
     machine.person_writes().await;
     machine.person_is_heard().await;
     machine.machine.run(&format!("mount -o remount,rw {STATE}")).await.unwrap();
-    machine.until_metric("hatrack_agent_state_kept 1").await;
+    timed(
+        "the state's disk can be written again, the state is kept",
+        machine.until_metric("hatrack_agent_state_kept 1"),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -103,15 +110,14 @@ async fn what_happened_while_the_network_was_cut_or_bad_is_shown_when_it_is_back
     machine.person_writes().await;
     machine.until_metric("hatrack_agent_registered 0").await;
     machine.machine.set_network(true).await.unwrap();
-    let start = Instant::now();
-    machine.shows("what was plugged in meanwhile", &[0, 18]).await;
-    report(&format!("shown {:.1} s after the network came back", start.elapsed().as_secs_f64()));
+    timed("the network is back, what happened is shown", machine.shows("what was plugged in meanwhile", &[0, 18]))
+        .await;
     machine.person_is_heard().await;
 
     // Slow, in the wrong order, and with losses.
     machine.machine.run("tc qdisc add dev eth0 root netem delay 200ms 100ms reorder 25% loss 5%").await.unwrap();
     machine.phones.unplug(&machine.machine, [0]).await.unwrap();
-    machine.shows("the one that is left", &[18]).await;
+    timed("over a bad network, an unplugged phone is gone", machine.shows("the one that is left", &[18])).await;
     machine.machine.run("tc qdisc del dev eth0 root").await.unwrap();
 
     for _ in 0..5 {
@@ -119,7 +125,7 @@ async fn what_happened_while_the_network_was_cut_or_bad_is_shown_when_it_is_back
         machine.machine.set_network(true).await.unwrap();
     }
     machine.phones.unplug(&machine.machine, [18]).await.unwrap();
-    machine.shows("none, over a network that came and went", &[]).await;
+    timed("over a network that came and went, the last is gone", machine.shows("none", &[])).await;
     machine.person_is_heard().await;
 }
 
@@ -150,7 +156,8 @@ async fn a_machine_that_loses_its_power_while_it_writes_knows_its_devices_again(
         .unwrap();
     machine.phones.plug(&machine.machine, [0, 10]).await.unwrap();
     machine.machine.run("systemctl start hatrack-agent").await.unwrap();
-    let after = machine.shows("the same two phones", &[0, 10]).await;
+    let shown = machine.shows("the same two phones", &[0, 10]);
+    let after = timed("the agent is started after a loss of power, the phones are shown", shown).await;
     let names = |node: &ClusterNode| -> Vec<String> {
         crate::phones::devices(node).iter().map(|device| device.name.clone()).collect()
     };

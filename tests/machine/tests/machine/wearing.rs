@@ -5,7 +5,7 @@ use hatrack_api::ClusterNode;
 use hatrack_api::cluster_node::{WornHat, WornState};
 use hatrack_api::hat_binding::{HatBinding, HatBindingStatus, Phase};
 use hatrack_machine::{AgentFiles, Machine, Phones, twenty};
-use hatrack_testbed::unique;
+use hatrack_testbed::{timed, unique};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
@@ -187,7 +187,8 @@ async fn a_hat_goes_on_with_another_phone_when_its_own_is_lost_and_waits_when_no
     phones.unplug(machine, [first]).await.unwrap();
     wardrobe.is_degraded(&binding, &active.devices[0]).await;
     let has_moved = |status: &HatBindingStatus| status.phase == Phase::Active && status.devices != active.devices;
-    let moved = society.until(&binding, "the hat has the other phone", has_moved).await;
+    let until = society.until(&binding, "the hat has the other phone", has_moved);
+    let moved = timed("the phone of a hat was missed, the hat has the other one", until).await;
     let (port, serial) = wardrobe.held(&moved);
     assert_eq!(port, second);
     wardrobe.runs(&binding).await;
@@ -196,7 +197,7 @@ async fn a_hat_goes_on_with_another_phone_when_its_own_is_lost_and_waits_when_no
 
     // None is left: the request waits, and says for what.
     phones.unplug(machine, [second]).await.unwrap();
-    let held = society.phase(&binding, Phase::Pending).await;
+    let held = timed("the last phone was unplugged, the hat waits", society.phase(&binding, Phase::Pending)).await;
     wardrobe.until("nothing is worn", is_bare).await;
     wardrobe.unit_is(&service, "inactive").await;
     wardrobe.run(&format!("test ! -e {file}.env -a ! -e {file}.json")).await;
@@ -216,7 +217,7 @@ async fn a_hat_goes_on_with_another_phone_when_its_own_is_lost_and_waits_when_no
 
     // The first one comes back.
     phones.plug(machine, [first]).await.unwrap();
-    let back = society.phase(&binding, Phase::Active).await;
+    let back = timed("a phone is there again, the hat is Active", society.phase(&binding, Phase::Active)).await;
     assert_eq!(back.devices, active.devices);
     wardrobe.runs(&binding).await;
     wardrobe.run(&format!("systemctl is-active {target} {service}")).await;
@@ -254,7 +255,7 @@ async fn the_agent_is_killed_while_it_starts_a_target(wardrobe: &Wardrobe, hat: 
             sleep(Duration::from_millis(200)).await;
         }
     };
-    soon("the agent is started again", again).await;
+    soon("the agent is started again", timed("the agent was killed, the next one runs", again)).await;
     wardrobe.unit_is("hatrack-agent", "active").await;
     assert_eq!(wardrobe.run(&format!("systemctl show -P ActiveState {service}")).await, "activating\n");
     wardrobe.run(&format!("touch /run/{hat}.gate")).await;
@@ -275,7 +276,8 @@ async fn the_machine_reboots(wardrobe: &Wardrobe, hat: &str, binding: &HatBindin
         let has_booted = identity.is_some_and(|identity| identity.boot_id.as_deref() == Some(boot.trim()));
         has_booted && worn(node, binding).is_some_and(|worn| worn.state == WornState::Running)
     };
-    wardrobe.until("the hat is worn since the new start", runs_since_boot).await;
+    let worn_again = wardrobe.until("the hat is worn since the new start", runs_since_boot);
+    timed("the machine answers after a reboot, the hat is shown as worn", worn_again).await;
     assert_eq!(wardrobe.society.phase(binding, Phase::Active).await, before);
 }
 
@@ -290,13 +292,17 @@ async fn the_network_is_cut(wardrobe: &Wardrobe, lasting: &str, short: &str) {
     machine.set_network(false).await.unwrap();
     wardrobe.unit_is(&format!("{short}.service"), "inactive").await;
     assert_eq!(wardrobe.run(&format!("systemctl show -P ActiveState {service}")).await, "active\n");
-    wardrobe.unit_is(&service, "inactive").await;
+    timed("the hat with a term has ended without the network, the other ends", wardrobe.unit_is(&service, "inactive"))
+        .await;
     // The operator knows without the machine that both have ended there.
     society.phase(&brief, Phase::Expired).await;
     society.phase(&binding, Phase::Pending).await;
     machine.set_network(true).await.unwrap();
-    society.phase(&binding, Phase::Active).await;
-    wardrobe.runs(&binding).await;
+    let worn_anew = async {
+        society.phase(&binding, Phase::Active).await;
+        wardrobe.runs(&binding).await;
+    };
+    timed("the network is back, the hat is worn anew", worn_anew).await;
     wardrobe.until("the short hat is forgotten", |node| worn(node, &brief).is_none()).await;
     let token = format!("grep --no-filename FENCING /run/hatrack/hats/{lasting}/*.env");
     assert_eq!(wardrobe.run(&token).await, "HATRACK_FENCING_TOKEN=\"1\"\n");
