@@ -20,7 +20,10 @@ impl World {
                 self.put_swap(swap);
             }
             Action::SetStatus { binding, status } => {
-                self.spoken.insert(binding.clone(), steady);
+                // The watch may have brought its end meanwhile, after which nothing would forget it.
+                if self.bindings.contains_key(binding) {
+                    self.spoken.insert(binding.clone(), steady);
+                }
                 self.change_binding(binding, steady, |object| object.status = Some((**status).clone()));
             }
             Action::Unfinalize { binding } => self.unfinalize(binding, steady),
