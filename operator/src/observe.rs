@@ -49,6 +49,8 @@ pub struct Seen {
     pub news: u64,
     listed: BTreeSet<&'static str>,
     troubles: BTreeMap<&'static str, String>,
+    /// The `resourceVersion` up to which the watch of each kind has come.
+    reached: BTreeMap<&'static str, u64>,
 }
 
 impl Seen {
@@ -60,6 +62,11 @@ impl Seen {
     /// Whether every kind was listed once.
     pub fn is_complete(&self) -> bool {
         KINDS.iter().all(|kind| self.listed.contains(kind))
+    }
+
+    /// Whether the watch has brought what comes after this version of an object, such as that somebody changed or deleted it.
+    pub fn is_past<K: Kept>(&self, object: &K) -> bool {
+        version(object).is_some_and(|version| self.reached.get(K::KIND).is_some_and(|reached| *reached > version))
     }
 
     /// What is not being watched, and why: one sentence for each reason.
@@ -326,6 +333,9 @@ impl Follower {
         }
         let reached = listing.reach(&event);
         self.observed.observe(|seen| {
+            if let Some(version) = reached {
+                seen.reached.insert(K::KIND, version);
+            }
             let was_troubled = !matches!(event, Event::Init) && seen.troubles.remove(K::KIND).is_some();
             let news = match event {
                 Event::Init => {

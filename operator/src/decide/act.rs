@@ -336,7 +336,7 @@ impl Actor {
                 self.put(&self.namespaced::<RoleBinding>(namespace), &role_binding("Role", grant)).await?;
             }
         }
-        self.did(action);
+        self.basis().world.apply(action, since_boot());
         Ok(())
     }
 
@@ -348,7 +348,7 @@ impl Actor {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Applies one half of a grant.
+    /// Applies one half of a grant, which is observed as it is stored: where the watch knows of something later, that counts.
     async fn put<K>(&self, api: &Api<K>, object: &Value) -> Acted
     where
         K: Kept + Clone + DeserializeOwned + Debug,
@@ -356,7 +356,11 @@ impl Actor {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let stored = within(self.limit, api.patch(name, &params, &Patch::Apply(object))).await?;
-        self.observed.did(|seen| _ = stored.observe(seen, since_boot()));
+        self.observed.did(|seen| {
+            if !seen.is_past(&stored) {
+                stored.observe(seen, since_boot());
+            }
+        });
         Ok(())
     }
 
@@ -376,7 +380,7 @@ impl Actor {
                 self.take(&self.namespaced::<Role>(namespace), &name, &key).await?;
             }
         }
-        self.did(action);
+        self.basis().world.apply(action, since_boot());
         Ok(())
     }
 

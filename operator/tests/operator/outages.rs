@@ -7,7 +7,7 @@ use hatrack_api::hat_swap::HatSwap;
 use hatrack_testbed::{FaultProxy, Matcher, Server, soon, timed};
 use http::Method;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::Duration;
@@ -123,6 +123,35 @@ async fn what_the_watch_brings_before_the_answer_to_an_older_write_counts() {
     )
     .await;
     assert_eq!(bench.reasons(&binding).await, ["Admitted"]);
+}
+
+/// Answers come a second late: what somebody does to a role binding as soon as it is there is known before the operator's own write is.
+#[tokio::test]
+async fn a_grant_that_is_changed_or_deleted_before_its_making_is_answered_is_made_whole() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let proxy = FaultProxy::start(&cluster.plane, &cluster.identity()).unwrap();
+    let operator = Setup::new(&cluster.kubeconfig(proxy.url())).start(cluster.plane.folder());
+    operator.ready().await;
+    proxy.answer_late(Matcher::new(Method::PATCH, "/rolebindings/"), Duration::from_secs(1));
+    let roles: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+
+    let hat = bench.hat(json!({})).await;
+    let name = hat_role_name(&hat, &bench.ask(&hat, "ann").await.uid().unwrap());
+    let made = until(&roles, &name, |_| true).await;
+    let nobody = Patch::Merge(json!({"subjects": []}));
+    roles.patch(&name, &PatchParams::default(), &nobody).await.unwrap();
+    let is_whole = |bound: &RoleBinding| bound.subjects == made.subjects;
+    timed("a grant was changed before the answer to its making came, it is whole", until(&roles, &name, is_whole))
+        .await;
+
+    let hat = bench.hat(json!({})).await;
+    let name = hat_role_name(&hat, &bench.ask(&hat, "bob").await.uid().unwrap());
+    let made = until(&roles, &name, |_| true).await.uid();
+    roles.delete(&name, &DeleteParams::default()).await.unwrap();
+    let is_anew = |bound: &RoleBinding| bound.uid() != made;
+    timed("a grant was deleted before the answer to its making came, it is made anew", until(&roles, &name, is_anew))
+        .await;
 }
 
 #[tokio::test]
