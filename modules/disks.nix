@@ -13,6 +13,16 @@ let
     lib.filter (names: lib.length names > 1) (map (disk: namesOf disk.device) (lib.attrValues disks))
   );
 
+  # The disks of the hardware report, each with all its names. Firmware can hide a disk from the installer, and a disk that was
+  # replaced is in no report yet: a disk that is missing there is worth a warning, not a refusal.
+  report = config.hardware.facter.reportPath;
+  reported = lib.optionals (report != null) ((lib.importJSON report).hardware.disk or [ ]);
+  namesInReport = lib.concatMap (disk: disk.unix_device_names or [ ]) reported;
+  idsInReport = lib.concatMap (
+    disk: lib.take 1 (lib.filter (lib.hasPrefix "/dev/disk/by-id/") (disk.unix_device_names or [ ]))
+  ) reported;
+  unreported = lib.filterAttrs (_: disk: !lib.elem disk.device namesInReport) disks;
+
   # File systems and swap that no layout made. Names that stay lie in a folder below /dev, such as disk, mapper or zvol.
   isPosition =
     device: device != null && builtins.match "/dev/(sd|hd|vd|xvd|nvme|mmcblk)[^/]*" device != null;
@@ -54,6 +64,13 @@ in
         assertion = !isPosition mount.device;
         message = "${mount.option} of ${config.networking.hostName} is ${toString mount.device}, which may be another disk after the next boot: use a name below /dev/disk.";
       }) mounted
+    );
+
+    warnings = lib.optionals (config.hatrack.disks.requireIds && idsInReport != [ ]) (
+      lib.mapAttrsToList (
+        name: disk:
+        "disko.devices.disk.${name}.device of ${config.networking.hostName} is ${disk.device}, which its hardware report does not have: that has ${lib.concatStringsSep " and " idsInReport}. Correct the name or, if the disk is newer than the report, make the report anew (nixos-facter)."
+      ) unreported
     );
 
     disko.tests.extraConfig.hatrack.disks.requireIds = false;

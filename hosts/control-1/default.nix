@@ -3,8 +3,8 @@
   imports = [
     (import ../../disko/zfs-mirror.nix {
       devices = [
-        "/dev/disk/by-id/nvme-eui.0025385b11b1a6f1"
-        "/dev/disk/by-id/nvme-eui.0025385b11b1a6f2"
+        "/dev/disk/by-id/ata-SAMSUNG_MZ7L3960HCJR-00A07_S662NN0T100201"
+        "/dev/disk/by-id/ata-SAMSUNG_MZ7L3960HCJR-00A07_S662NN0T100202"
       ];
     })
   ];

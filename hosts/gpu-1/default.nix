@@ -2,10 +2,10 @@
 {
   imports = [
     (import ../../disko/single-disk.nix {
-      device = "/dev/disk/by-id/nvme-SAMSUNG_MZQL2960HCJR-00A07_S64FNN0W100201";
+      device = "/dev/disk/by-id/ata-SAMSUNG_MZ7L3960HCJR-00A07_S662NN0W300417";
     })
     (import ../../disko/data-disks.nix {
-      devices = [ "/dev/disk/by-id/nvme-SAMSUNG_MZQL23T8HCLS-00A07_S64HNN0W300417" ];
+      devices = [ "/dev/disk/by-id/ata-SAMSUNG_MZ7L33T8HBLT-00A07_S6ESNN0W100201" ];
     })
   ];
 

@@ -399,8 +399,39 @@ let
     ++ lib.optional (tokenOf ./refusals.nix).success "a token file of the repository is accepted"
     ++ lib.optional (tokenOf "${builtins.storeDir}/abc-token").success "a token file of the store is accepted"
     ++ lib.optional (!(tokenOf "/run/token").success) "a token file of the machine is refused";
+
+  # A disk that the hardware report does not have.
+  warningsOf =
+    device: report:
+    (cluster {
+      class = "worker";
+      module = {
+        imports = [ (self.lib.disks.data-disks { devices = [ device ]; }) ];
+        hardware.facter.reportPath = report;
+      };
+    }).subject.config.warnings;
+  reportOfPhones = ../../hosts/phones-1/facter.json;
+  ofPhones = "/dev/disk/by-id/ata-CT500MX500SSD1_2204E6056E1B";
+  missing = "disko.devices.disk.data-1.device of subject is ${byId}, which its hardware report does not have: that has ${ofPhones}.";
+  reports =
+    lib.optional (
+      !lib.any (lib.hasPrefix missing) (warningsOf byId reportOfPhones)
+    ) "nothing is said of a disk that the report does not have"
+    ++
+      lib.concatMap
+        (
+          warnings:
+          map (warning: "a disk is warned of: ${warning}") (
+            lib.filter (lib.hasInfix "hardware report") warnings
+          )
+        )
+        [
+          (warningsOf ofPhones reportOfPhones)
+          (warningsOf byId null)
+          (warningsOf byId (builtins.toFile "facter.json" ''{"version": 1, "hardware": {"disk": []}}''))
+        ];
 in
 {
   cases = map (case: case.title) flat;
-  wrong = wrong ++ sane ++ secrets ++ tokens;
+  wrong = wrong ++ sane ++ secrets ++ tokens ++ reports;
 }
