@@ -1,5 +1,5 @@
-# The example cluster: one host of each kind. Each folder holds what only that machine has; the reports of their hardware are
-# shortened to what NixOS reads of them.
+# The example cluster: one host of each kind. Each folder holds what only that machine has; the reports of their hardware were made
+# in virtual machines that were given their disks (docs/nix-options.md).
 inputs: {
   modules = [ ./cluster.nix ];
 

@@ -7,12 +7,17 @@
 let
   inherit (lib) mkOption types;
   cfg = config.hatrack;
+  ipAddress = import ../lib/ip-address.nix { inherit lib; };
 
   peers = lib.filterAttrs (name: _: name != cfg.host.name) cfg.cluster.hosts;
   namesSharing =
     fact:
     lib.optionals (cfg.host.${fact} != null) (
-      lib.attrNames (lib.filterAttrs (_: peer: peer.${fact} == cfg.host.${fact}) peers)
+      lib.attrNames (
+        lib.filterAttrs (
+          _: peer: peer.${fact} != null && lib.toLower peer.${fact} == lib.toLower cfg.host.${fact}
+        ) peers
+      )
     );
   unique = fact: {
     assertion = namesSharing fact == [ ];
@@ -78,7 +83,7 @@ in
       };
 
       address = mkOption {
-        type = types.nullOr (types.strMatching "[0-9a-fA-F.:]+");
+        type = types.nullOr ipAddress;
         default = null;
         example = "10.0.0.7";
         description = "IP address under which the other machines reach this one; it does not change.";
@@ -143,6 +148,13 @@ in
     {
       assertion = isName cfg.host.name;
       message = "networking.hostName `${cfg.host.name}` cannot be the name of a ClusterNode: use at most 51 lower-case letters, digits and dashes.";
+    }
+    {
+      assertion =
+        cfg.cluster.founder == null
+        || cfg.cluster.hosts == { }
+        || cfg.cluster.hosts ? ${cfg.cluster.founder};
+      message = "hatrack.cluster.founder is ${toString cfg.cluster.founder}, which is no host of this cluster: it has ${lib.concatStringsSep ", " (lib.attrNames cfg.cluster.hosts)}.";
     }
     {
       assertion = otherFounders == { };

@@ -24,6 +24,12 @@ let
     && builtins.pathExists secrets
     && lib.any (lib.hasPrefix "${secret}:") (lib.splitString "\n" (builtins.readFile secrets));
 
+  servers = lib.filter (peer: peer.class or null == "control-plane") (
+    lib.attrValues config.hatrack.cluster.hosts
+  );
+  hangsOnFounder =
+    byKubelet && k3s.role == "agent" && k3s.founderAddress == null && cfg.server == k3s.url;
+
   credential = "enrollment";
   otherAccess = lib.intersectLists [ "kubeconfig" "server" ] (
     lib.attrNames (agent.settings.api or { })
@@ -74,7 +80,7 @@ in
     server = mkOption {
       type = types.nullOr (types.strMatching "https://.+");
       default = if byKubelet then k3s.url else null;
-      defaultText = lib.literalMD "the founder's, where the kubelet's identity is used";
+      defaultText = lib.literalMD "where the kubelet's identity is used: a server's own, else the founder's";
       example = "https://10.0.0.1:6443";
       description = ''
         Address of the API server. `null`: the one in the token file. That of the kubelet is a part of k3s on the machine itself, on
@@ -83,7 +89,7 @@ in
     };
 
     kubeconfig = mkOption {
-      type = types.strMatching "/.+";
+      type = secretPath;
       default = "/var/lib/rancher/k3s/agent/kubelet.kubeconfig";
       description = "The kubelet's kubeconfig. Root reads it, for the first request alone.";
     };
@@ -110,6 +116,10 @@ in
         } of ${host.name} is set beside hatrack.agent.enrollment.by: the agent can have one access. Unset it, or set hatrack.agent.enrollment.by to null.";
       }
     ];
+
+    warnings =
+      lib.optional (hangsOnFounder && lib.length servers > 1)
+        "${host.name} reports to ${cfg.server} alone, though the cluster has ${toString (lib.length servers)} control planes: while that one is down it cannot, and hats move away from it. Set hatrack.k3s.founderAddress for all hosts to a name of all of them, or an address that moves between them.";
 
     sops.secrets = lib.mkIf (byToken && isSecret) {
       ${secret}.restartUnits = [ "hatrack-agent.service" ];

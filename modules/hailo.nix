@@ -10,6 +10,9 @@ let
 
   # The two families have drivers that exclude each other (branches hailo8 and master of hailort-drivers).
   module = if cfg.generation == "10h" then "hailo1x_pci" else "hailo_pci";
+  series = if cfg.generation == "10h" then "5" else "4";
+  driver = cfg.driver config.boot.kernelPackages;
+  major = lib.versions.major (lib.getVersion driver);
   node = if cfg.generation == "10h" then "h1x-*" else "hailo[0-9]*";
 in
 {
@@ -44,27 +47,41 @@ in
     };
   };
 
-  config = lib.mkIf (cfg.generation != null) {
-    assertions = [
-      {
-        assertion = cfg.driver != null;
-        message = "hatrack.hailo.driver is not set: nixpkgs has no Hailo driver, so name a package that builds ${module} for the kernel of ${config.networking.hostName}.";
-      }
-      {
-        assertion = cfg.firmware != null;
-        message = "hatrack.hailo.firmware is not set: nixpkgs has no Hailo firmware, so name a package with that of the driver's version.";
-      }
-    ];
+  config = lib.mkMerge [
+    {
+      assertions = [
+        {
+          assertion = cfg.driver != null || cfg.firmware != null -> cfg.generation != null;
+          message = "hatrack.hailo.generation of ${config.networking.hostName} is not set, and without it neither hatrack.hailo.driver nor .firmware is used: set it to 8 or 10h.";
+        }
+      ];
+    }
+    (lib.mkIf (cfg.generation != null) {
+      assertions = [
+        {
+          assertion = cfg.driver != null;
+          message = "hatrack.hailo.driver is not set: nixpkgs has no Hailo driver, so name a package that builds ${module} for the kernel of ${config.networking.hostName}.";
+        }
+        {
+          assertion = cfg.firmware != null;
+          message = "hatrack.hailo.firmware is not set: nixpkgs has no Hailo firmware, so name a package with that of the driver's version.";
+        }
+        {
+          assertion = cfg.driver == null || major == series;
+          message = "hatrack.hailo.driver of ${config.networking.hostName} is of version ${major}.x, and hatrack.hailo.generation ${cfg.generation} needs ${module} ${series}.x: choose the package of that series.";
+        }
+      ];
 
-    boot.extraModulePackages = lib.mkIf (cfg.driver != null) [
-      (cfg.driver config.boot.kernelPackages)
-    ];
-    boot.kernelModules = [ module ];
-    hardware.firmware = lib.mkIf (cfg.firmware != null) [ cfg.firmware ];
+      boot.extraModulePackages = lib.mkIf (cfg.driver != null) [
+        driver
+      ];
+      boot.kernelModules = [ module ];
+      hardware.firmware = lib.mkIf (cfg.firmware != null) [ cfg.firmware ];
 
-    users.groups.accelerator = { };
-    services.udev.extraRules = ''
-      KERNEL=="${node}", GROUP="accelerator", MODE="0660"
-    '';
-  };
+      users.groups.accelerator = { };
+      services.udev.extraRules = ''
+        KERNEL=="${node}", GROUP="accelerator", MODE="0660"
+      '';
+    })
+  ];
 }

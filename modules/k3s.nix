@@ -20,7 +20,8 @@ let
   isLiteralToken = flag: builtins.match "--(agent-)?token(=.*)?" flag != null;
   secretPath = import ../lib/secret-path.nix { inherit lib; };
 
-  serverAddress = if founds then host.address else founderAddress;
+  # A server's own programs ask the API server beside them, so that they outlive the founder.
+  nearestAddress = if serves then host.address else founderAddress;
   url = address: "https://${if lib.hasInfix ":" address then "[${address}]" else address}:6443";
 in
 {
@@ -77,7 +78,7 @@ in
 
     url = mkOption {
       type = types.nullOr types.str;
-      default = if serverAddress == null then null else url serverAddress;
+      default = if nearestAddress == null then null else url nearestAddress;
       readOnly = true;
       internal = true;
       description = "Where programs of this machine reach the API server, whether k3s runs here or not.";
@@ -139,7 +140,7 @@ in
       enable = true;
       inherit (cfg) role tokenFile;
       clusterInit = founds;
-      serverAddr = lib.mkIf (!founds && cfg.url != null) cfg.url;
+      serverAddr = lib.mkIf (!founds && founderAddress != null) (url founderAddress);
       # One string, since older releases of the module take no list.
       extraFlags = toString (
         [

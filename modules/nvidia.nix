@@ -99,11 +99,13 @@ in
 
     (lib.mkIf (cfg.devicePlugin.enable && k3s.enable && k3s.role == "server") {
       services.k3s.manifests.nvidia-device-plugin.content = [
+        # The one by which devices of a CDI description are given. The class `nvidia`, which k3s makes itself, wants
+        # nvidia-container-cli and libraries where no NixOS has them.
         {
           apiVersion = "node.k8s.io/v1";
           kind = "RuntimeClass";
-          metadata.name = "nvidia";
-          handler = "nvidia";
+          metadata.name = "nvidia-cdi";
+          handler = "nvidia-cdi";
         }
         {
           apiVersion = "helm.cattle.io/v1";
@@ -118,7 +120,9 @@ in
             inherit (cfg.devicePlugin) version;
             targetNamespace = "kube-system";
             valuesContent = builtins.toJSON {
-              runtimeClassName = "nvidia";
+              runtimeClassName = "nvidia-cdi";
+              # As the description that the container toolkit makes at boot names them.
+              deviceIDStrategy = "index";
               # In place of the chart's, which wants labels of a discovery that does not run here.
               affinity = null;
               nodeSelector."society.zeta.io/gpu-allocator" = "device-plugin";

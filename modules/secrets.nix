@@ -19,7 +19,7 @@ in
     };
 
     hostKey = lib.mkOption {
-      type = lib.types.str;
+      type = import ../lib/secret-path.nix { inherit lib; };
       default = "/var/lib/sops-nix/key.txt";
       description = ''
         The age key of the host, with which it reads its secrets. Installing puts it there, before the first boot.

@@ -46,12 +46,16 @@ let
       class,
       module,
       unset ? null,
+      others ? { },
       ...
     }:
     self.lib.mkCluster {
       modules = [ (sound (unset != "stateVersion")) ];
       hosts = {
         inherit founder;
+      }
+      // others
+      // {
         subject = {
           inherit class;
           system = if class == "pi-ai-hat" then "aarch64-linux" else "x86_64-linux";
@@ -69,6 +73,14 @@ let
     map (assertion: assertion.message) (
       lib.filter (assertion: !assertion.assertion) (cluster case).subject.config.assertions
     );
+
+  # A package as far as the rules look at it.
+  driverOf = version: {
+    type = "derivation";
+    name = "hailo-pci-${version}";
+    outPath = "${builtins.storeDir}/hailo-pci-${version}";
+    inherit version;
+  };
 
   boot = {
     boot.loader.systemd-boot.enable = true;
@@ -91,6 +103,11 @@ let
     "a founder that runs no control plane".worker = {
       hatrack.cluster.founder = "subject";
       __words = "the founder must be a server";
+    };
+    "a founder that is no host".worker = {
+      hatrack.cluster.founder = "foundr";
+      hatrack.k3s.founderAddress = "10.0.0.1";
+      __words = "hatrack.cluster.founder is foundr, which is no host of this cluster: it has founder, subject.";
     };
     "a joiner whose founder has no address".worker = {
       hatrack.cluster.founder = "nobody";
@@ -245,8 +262,8 @@ let
       __words = "hatrack.host.address is 10.0.0.1 on subject and on founder";
     };
     "one board twice".worker = {
-      hatrack.host.hardwareId = "4c4c4544-0042-3510-8051-b4c04f4d3132";
-      __words = "hatrack.host.hardwareId is 4c4c4544-0042-3510-8051-b4c04f4d3132 on subject and on founder";
+      hatrack.host.hardwareId = "4C4C4544-0042-3510-8051-B4C04F4D3132";
+      __words = "hatrack.host.hardwareId is 4C4C4544-0042-3510-8051-B4C04F4D3132 on subject and on founder";
     };
     "one name twice".worker = {
       networking.hostName = lib.mkForce "founder";
@@ -268,6 +285,15 @@ let
     "a Hailo without its firmware".pi-ai-hat = {
       hatrack.hailo.generation = "8";
       __words = "hatrack.hailo.firmware is not set";
+    };
+    "a Hailo driver of the other generation".pi-ai-hat = {
+      hatrack.hailo.generation = "8";
+      hatrack.hailo.driver = _: driverOf "5.1.0";
+      __words = "hatrack.hailo.driver of subject is of version 5.x, and hatrack.hailo.generation 8 needs hailo_pci 4.x";
+    };
+    "a Hailo driver without a generation".pi-ai-hat = {
+      hatrack.hailo.driver = _: driverOf "5.1.0";
+      __words = "hatrack.hailo.generation of subject is not set";
     };
     "volumes on the system's disk".worker = {
       hatrack.longhorn.enable = true;
@@ -383,6 +409,7 @@ let
   secretOptions = {
     "hatrack.adb.keyFile" = subject.options.hatrack.adb.keyFile;
     "hatrack.agent.enrollment.tokenFile" = subject.options.hatrack.agent.enrollment.tokenFile;
+    "hatrack.secrets.hostKey" = subject.options.hatrack.secrets.hostKey;
     "hatrack.k3s.tokenFile" = subject.options.hatrack.k3s.tokenFile;
   };
 
@@ -400,38 +427,98 @@ let
     ++ lib.optional (tokenOf "${builtins.storeDir}/abc-token").success "a token file of the store is accepted"
     ++ lib.optional (!(tokenOf "/run/token").success) "a token file of the machine is refused";
 
+  # What is warned of, and what is not.
+  warnings = case: (cluster case).subject.config.warnings;
+  expectWarning =
+    what: start: case:
+    lib.optional (
+      !lib.any (lib.hasPrefix start) (warnings case)
+    ) "nothing is said of ${what}: ${builtins.toJSON (warnings case)}";
+  expectNone =
+    words: case:
+    map (warning: "there is a warning without a reason: ${warning}") (
+      lib.filter (lib.hasInfix words) (warnings case)
+    );
+
   # A disk that the hardware report does not have.
-  warningsOf =
-    device: report:
-    (cluster {
-      class = "worker";
-      module = {
-        imports = [ (self.lib.disks.data-disks { devices = [ device ]; }) ];
-        hardware.facter.reportPath = report;
-      };
-    }).subject.config.warnings;
+  reporting = device: report: {
+    class = "worker";
+    module = {
+      imports = [ (self.lib.disks.data-disks { devices = [ device ]; }) ];
+      hardware.facter.reportPath = report;
+    };
+  };
   reportOfPhones = ../../hosts/phones-1/facter.json;
   ofPhones = "/dev/disk/by-id/ata-CT500MX500SSD1_2204E6056E1B";
   missing = "disko.devices.disk.data-1.device of subject is ${byId}, which its hardware report does not have: that has ${ofPhones}.";
   reports =
-    lib.optional (
-      !lib.any (lib.hasPrefix missing) (warningsOf byId reportOfPhones)
-    ) "nothing is said of a disk that the report does not have"
-    ++
-      lib.concatMap
-        (
-          warnings:
-          map (warning: "a disk is warned of: ${warning}") (
-            lib.filter (lib.hasInfix "hardware report") warnings
-          )
-        )
-        [
-          (warningsOf ofPhones reportOfPhones)
-          (warningsOf byId null)
-          (warningsOf byId (builtins.toFile "facter.json" ''{"version": 1, "hardware": {"disk": []}}''))
-        ];
+    expectWarning "a disk that the report does not have" missing (reporting byId reportOfPhones)
+    ++ lib.concatMap (expectNone "hardware report") [
+      (reporting ofPhones reportOfPhones)
+      (reporting byId null)
+      (reporting byId ./report-without-disks.json)
+    ];
+
+  # A machine that can report to one of several control planes alone.
+  second.control-2 = founder // {
+    modules = [ { hatrack.host.address = "10.0.0.3"; } ];
+  };
+  alone = "subject reports to https://10.0.0.1:6443 alone, though the cluster has 2 control planes";
+  reporters =
+    expectWarning "an agent that hangs on the founder" alone {
+      class = "worker";
+      module = { };
+      others = second;
+    }
+    ++ lib.concatMap (expectNone "control planes") [
+      {
+        class = "worker";
+        module = { };
+      }
+      {
+        class = "worker";
+        module.hatrack.k3s.founderAddress = "control.example.org";
+        others = second;
+      }
+      {
+        class = "control-plane";
+        module = { };
+        others = second;
+      }
+    ]
+    ++ lib.optional (
+      (cluster {
+        class = "control-plane";
+        module = { };
+      }).subject.config.hatrack.agent.enrollment.server != "https://10.0.0.2:6443"
+    ) "a server that joins does not report to the API server beside it";
+
+  # Addresses have no mask, and their numbers are such.
+  address = subject.options.hatrack.host.address.type;
+  addresses =
+    map (text: "${text} is taken as an address") (
+      lib.filter address.check [
+        "10.0.0.1000"
+        "10.0.0"
+        "10.0.0.7/24"
+        "10.0.0.07"
+        "gpu-1"
+        ":"
+        ""
+      ]
+    )
+    ++ map (text: "${text} is refused as an address") (
+      lib.filter (text: !address.check text) [
+        "10.0.0.7"
+        "255.255.255.255"
+        "fd00::7"
+        "::1"
+        "2001:db8:0:1:2:3:4:5"
+        "::ffff:10.0.0.7"
+      ]
+    );
 in
 {
   cases = map (case: case.title) flat;
-  wrong = wrong ++ sane ++ secrets ++ tokens ++ reports;
+  wrong = wrong ++ sane ++ secrets ++ tokens ++ reports ++ reporters ++ addresses;
 }

@@ -165,7 +165,7 @@ let
           gpu.driver = "nvidia-closed";
           hailo = {
             generation = "8";
-            driver = _: self.inputs.nixpkgs.legacyPackages.x86_64-linux.hello;
+            driver = _: self.inputs.nixpkgs.legacyPackages.x86_64-linux.hello // { version = "4.23.0"; };
             firmware = self.inputs.nixpkgs.legacyPackages.x86_64-linux.hello;
           };
           host.address = "10.0.0.9";
