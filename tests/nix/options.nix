@@ -61,6 +61,7 @@ let
             lib.optionals (place == [ ]) [
               "hatrack"
               "assertions"
+              "warnings"
             ]
           )
         )
