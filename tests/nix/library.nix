@@ -33,6 +33,8 @@ let
       assertions = option (types.listOf types.raw) [ ];
       boot.loader.systemd-boot.enable = option types.bool false;
       environment.etc = named { };
+      hardware.facter.reportPath = option (types.nullOr types.path) null;
+      warnings = option (types.listOf types.str) [ ];
       fileSystems = option (types.lazyAttrsOf types.raw) { };
       networking.hostId = option (types.nullOr types.str) null;
       networking.hostName = option types.str "nixos";
