@@ -35,13 +35,20 @@ busy() {
   printf '%b\n' "$uses" | grep -qx / || printf '%b\n' "$uses" | sed -n "s|^.|busy=$1 &|p"
 }
 
-# Kernel modules on the way to a disk, one line for each.
+# Kernel modules on the way to a disk, one line for each. Newer kernels name one for what is built into them as well. PCI bridges and the
+# core of USB every kernel has; what else is built into this one may be a module of the host's.
 drivers() {
   at=$(readlink -f "$sysfs/class/block/$(basename "$(readlink -f "$1")")")
   while [ -n "$at" ] && [ "$at" != / ] && [ "$at" != "$sysfs" ]; do
-    if [ -e "$at/driver/module" ]; then echo "driver=$1 $(basename "$(readlink -f "$at/driver/module")")"; fi
+    if [ -e "$at/driver/module" ] && ! everywhere "$at"; then echo "driver=$1 $(basename "$(readlink -f "$at/driver/module")")"; fi
     at=$(dirname "$at")
   done
+}
+
+# Whether a device is driven by what every kernel has.
+everywhere() {
+  case $(readlink -f "$1/driver") in */bus/usb/drivers/usb | */bus/usb/drivers/hub) return 0 ;; esac
+  grep -qs '^0x0604' "$1/class"
 }
 
 echo "architecture=$(uname -m)"
