@@ -40,6 +40,15 @@ fail() {
   exit 2
 }
 
+# refuse TITLE REASON...
+refuse() {
+  say "error: $1:"
+  shift
+  printf '  %s\n' "$@" >&2
+  say "hint: $outcome"
+  exit 1
+}
+
 step() { say "[$1/6] $2"; }
 
 # Runs a command, or prints it.
@@ -53,6 +62,8 @@ run() {
 }
 
 parse_arguments() {
+  # What to say of the machine where it goes no further.
+  outcome="nothing was changed"
   flake=. dry_run=no report=no erase='' host_key='' token='' disk_key='' identity='' port=22 port_after=22 wait=15
   local positional=()
   while [ $# -gt 0 ]; do
@@ -163,17 +174,29 @@ use_port_after() {
   anywhere_options[1]=$port_after
 }
 
+be_in_the_installer() {
+  # nixos-anywhere does not restart what is one already.
+  [ "$(seen_value installer)" = yes ] || use_port_after
+  outcome="nothing was erased; the machine is in the installer"
+}
+
 # look WHERE: the facts of the machine there, in $seen.
 look() {
   # shellcheck disable=SC2029 # the disks are meant to be expanded here
   seen=$(ssh "${ssh_options[@]}" -o ConnectTimeout=10 "$1" sh -s -- "${disks[@]@Q}" <"$HATRACK_LIBEXEC/look.sh") ||
-    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p ${ssh_options[1]} $1\`, compare its host key and install your own; nothing was changed"
+    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p ${ssh_options[1]} $1\`, compare its host key and install your own; $outcome"
 }
 
 seen_value() { sed -n "s/^$1=//p" <<<"$seen"; }
 
 # Whether the host finds its disks through this kernel module: both spellings of a name are one.
 drives() { jq --exit-status --arg driver "${1//-/_}" '[.initrdModules[]? | gsub("-"; "_") == $driver] | any' <<<"$facts" >/dev/null; }
+
+# A reason against whatever restarts a machine.
+node_that_runs() {
+  [ -z "$(seen_value running)" ] ||
+    echo "it is a running node of a cluster ($(seen_value running | tr '\n' ' ')is active); drain it, then stop it there"
+}
 
 # Every reason against installing, before the first is acted on.
 judge() {
@@ -185,8 +208,9 @@ judge() {
     problems+=("it was not started by UEFI; switch its firmware from legacy to UEFI")
   [ "$(seen_value memory)" -ge $LEAST_MEMORY_KB ] ||
     problems+=("it has $(($(seen_value memory) / 1024)) MiB of memory, and the installer needs $((LEAST_MEMORY_KB / 1024))")
-  [ -z "$(seen_value running)" ] ||
-    problems+=("it is a running node of a cluster ($(seen_value running | tr '\n' ' ')is active); drain it, then stop it there")
+  local runs
+  runs=$(node_that_runs)
+  [ -z "$runs" ] || problems+=("$runs")
   local missing
   missing=$(seen_value disk | sed -n 's/ missing$//p')
   local disk module
@@ -200,11 +224,7 @@ judge() {
   while read -r busy place; do
     problems+=("$busy is in use ($place); what is on it would be erased: unmount it there first, and be sure that it is the right machine")
   done < <(seen_value busy)
-  [ ${#problems[@]} -eq 0 ] && return
-  say "error: $name cannot be installed on $1:"
-  printf '  %s\n' "${problems[@]}" >&2
-  say "hint: nothing was changed"
-  exit 1
+  [ ${#problems[@]} -eq 0 ] || refuse "$name cannot be installed on $1" "${problems[@]}"
 }
 
 show_disks() {
@@ -217,7 +237,7 @@ confirm() {
     read -r -p "Type the name of the host to erase them: " erase </dev/tty || true
   fi
   if [ "$dry_run" = no ] && [ "$erase" != "$name" ]; then
-    fail "\`$erase\` is not $name" "nothing was changed"
+    fail "\`$erase\` is not $name" "$outcome"
   fi
 }
 
@@ -230,15 +250,14 @@ build() {
   fi
   if ! { disko_script=$(nix build --no-link --print-out-paths "$attribute.diskoScript") &&
     toplevel=$(nix build --no-link --print-out-paths "$attribute.toplevel"); }; then
-    fail "$name does not build" "correct what is said above; nothing was changed"
+    fail "$name does not build" "correct what is said above; $outcome"
   fi
 }
 
-# The host's key goes to the machine before its first boot: with another one it could not read its secrets. So does its token,
-# without which it would not be let in.
+# The host's key goes to the machine before its first boot: with another one it could not read its secrets.
 collect_files() {
-  extra=()
-  local place files=$work/files
+  extra=() files=$work/files
+  local place
   place=$(fact hostKey)
   if [ -n "$place" ]; then
     [ -f "$host_key" ] ||
@@ -254,15 +273,39 @@ collect_files() {
         fail "$host_key is no age key" "name the one that \`nix run .#init\` made with --host-key"
     fi
   fi
+  if [ "$(fact encrypted)" = true ]; then
+    [ -n "$disk_key" ] || fail "the disks of $name are encrypted" "name a file with their passphrase with --disk-key"
+    [ -s "$disk_key" ] || fail "$disk_key holds no passphrase" "name a file with that of the disks of $name with --disk-key"
+    extra+=(--disk-encryption-keys /tmp/disk.key "$disk_key")
+  fi
+}
+
+no_token() {
+  fail "there is no token with which $name could enroll" \
+    "name a file with --token, made by \`hatrack token create $name --class $(fact class)\` where the cluster is reached; $outcome"
+}
+
+# Whether there can be a token. None is made before the answer: it ends those that are under way to the machine.
+judge_token() {
+  if [ -z "$(fact tokenFile)" ]; then
+    return
+  elif [ -n "$token" ]; then
+    [ -s "$token" ] || fail "$token holds no token" "name a file that \`hatrack token create\` made with --token"
+  elif [ "$dry_run" = yes ]; then
+    run hatrack token list
+  elif ! hatrack token list >/dev/null 2>"$work/answer"; then
+    cat "$work/answer" >&2
+    no_token
+  fi
+}
+
+# The token goes along with the key: without it the machine would not be let in.
+collect_token() {
+  local place
   place=$(fact tokenFile)
   if [ -n "$place" ]; then
     install -D -m 600 /dev/null "$files$place"
     bring_token >"$files$place"
-  fi
-  [ ! -d "$files" ] || extra+=(--extra-files "$files")
-  if [ "$(fact encrypted)" = true ]; then
-    [ -n "$disk_key" ] || fail "the disks of $name are encrypted" "name a file with their passphrase with --disk-key"
-    extra+=(--disk-encryption-keys /tmp/disk.key "$disk_key")
   fi
 }
 
@@ -270,12 +313,11 @@ collect_files() {
 bring_token() {
   local create=(hatrack token create "$name" --class "$(fact class)" --replace)
   if [ -n "$token" ]; then
-    cat "$token" || fail "$token cannot be read" "name a file that \`hatrack token create\` made with --token"
+    cat "$token"
   elif [ "$dry_run" = yes ]; then
     run "${create[@]}" >&3
   else
-    "${create[@]}" || fail "there is no token with which $name could enroll" \
-      "name a file with --token, made by \`hatrack token create $name --class $(fact class)\` where the cluster is reached; nothing was changed"
+    "${create[@]}" || no_token
   fi
 }
 
@@ -303,7 +345,7 @@ judge_cluster() {
   hatrack nodes "$name" -o json >/dev/null 2>"$work/answer" || status=$?
   [ "$status" = 2 ] || return 0
   cat "$work/answer" >&2
-  fail "nobody could say whether $name is Ready" "do what is said above, or install with --wait 0; nothing was changed"
+  fail "nobody could say whether $name is Ready" "do what is said above, or install with --wait 0; $outcome"
 }
 
 await_ready() {
@@ -352,8 +394,11 @@ first_failure() {
 # The report is made in the installer, whose kernel has drivers for everything.
 make_report() {
   look "$target"
+  local runs
+  runs=$(node_that_runs)
+  [ -z "$runs" ] || refuse "no report of $name is made on $target" "$runs"
   run nixos-anywhere "${anywhere_options[@]}" --flake "$flake#$name" --phases kexec "$target"
-  [ "$(seen_value installer)" = yes ] || use_port_after
+  be_in_the_installer
   # Images of NixOS are installers without the program.
   local report='command -v nixos-facter >/dev/null || exec nix --extra-experimental-features "nix-command flakes" run nixpkgs#nixos-facter; exec nixos-facter'
   if [ "$dry_run" = yes ]; then
@@ -361,7 +406,7 @@ make_report() {
     return
   fi
   # shellcheck disable=SC2029 # it has nothing to expand
-  ssh "${ssh_options[@]}" "$installed" "$report" >"$work/report" || fail "$installed makes no report" "nothing was changed; the machine is in the installer"
+  ssh "${ssh_options[@]}" "$installed" "$report" >"$work/report" || fail "$installed makes no report" "$outcome"
   install -D -m 644 "$work/report" "hosts/$name/facter.json"
   say "made hosts/$name/facter.json: commit it, and install now"
 }
@@ -392,11 +437,13 @@ main() {
   build
   judge_cluster
   collect_files
+  judge_token
   confirm
+  collect_token
 
   step 3 "Starting the installer on $target"
   anywhere --phases kexec "$target"
-  [ "$(seen_value installer)" = yes ] || use_port_after
+  be_in_the_installer
 
   step 4 "Looking again, from the installer"
   if [ "$dry_run" = no ]; then
@@ -408,6 +455,7 @@ main() {
 
   step 5 "Erasing the disks and installing"
   # With the key of the host that its owner knows already.
+  [ ! -d "$files" ] || extra+=(--extra-files "$files")
   anywhere --phases disko,install,reboot --copy-host-keys "${extra[@]}" "$installed"
   use_port_after
 
