@@ -16,11 +16,11 @@ Installs host NAME of the flake on the machine that answers on ssh at HOST. Ever
 For a Raspberry Pi, `nix run .#install -- NAME` says how to write its card.
 
   --flake FLAKE        the flake [default: .]
-  --report             write hosts/NAME/facter.json, the machine's report of its hardware, and stop: it restarts into the
-                       installer, and its disks stay as they are
-  --dry-run            print every command; ask, erase and install nothing
+  --report             write hosts/NAME/facter.json of the flake, the machine's report of its hardware, and
+                       stop: it restarts into the installer, and its disks stay as they are
+  --dry-run            look at the machine and print every command; ask, erase and install nothing
   --yes-erase NAME     do not ask; NAME must be the host's
-  --host-key FILE      the host's age key, encrypted by sops or not [default: hosts/NAME/host.age]
+  --host-key FILE      the host's age key, encrypted by sops or not [default: hosts/NAME/host.age of the flake]
   --token FILE         what the host enrolls with, if it is no member of Kubernetes and its secrets hold no token
                        [default: a new one, made by `hatrack token create`]
   --disk-key FILE      passphrase of encrypted disks
@@ -58,6 +58,18 @@ run() {
     printf '\n'
   else
     "$@"
+  fi
+}
+
+# run_into FILE COMMAND...
+run_into() {
+  local file=$1
+  shift
+  if [ "$dry_run" = yes ]; then
+    printf '%q ' "$@"
+    printf '>%q\n' "$file"
+  else
+    "$@" >"$file"
   fi
 }
 
@@ -100,9 +112,35 @@ parse_arguments() {
   esac
   name=${positional[0]}
   target=${positional[1]-}
+  # An address of IPv6 has brackets in an URL, and none for ssh.
+  case $target in *\[*\]) target=${target/\[/} target=${target%\]} ;; esac
   [[ $wait =~ ^[0-9]+s?$ ]] || fail "--wait $wait is no number of minutes or seconds" "see --help"
   case $wait in *s) wait_seconds=${wait%s} ;; *) wait_seconds=$((wait * 60)) ;; esac
-  : "${host_key:=hosts/$name/host.age}"
+  host_folder=$(find_host_folder)
+}
+
+# The host's folder in the flake; empty where the flake is no folder on this machine.
+find_host_folder() {
+  local root=${flake%%\?*}
+  case $root in
+  path:* | git+file:*)
+    root=${root#*:}
+    root=${root#//}
+    ;;
+  . | .. | ./* | ../* | /*) ;;
+  *) return ;;
+  esac
+  [[ ! $flake =~ [?\&]dir=([^\&]*) ]] || root+=/${BASH_REMATCH[1]}
+  root=$(realpath --canonicalize-missing "$root")
+  # Nix looks for the flake in the folders above as well.
+  local above=$root
+  until [ -z "$above" ] || [ -e "$above/flake.nix" ]; do above=${above%/*}; done
+  root=${above:-$root}
+  if [ "$root" -ef . ]; then
+    echo "hosts/$name"
+  else
+    echo "$root/hosts/$name"
+  fi
 }
 
 read_facts() {
@@ -132,6 +170,19 @@ It enrolls with a token, which you bring after its first boot:
   hatrack token create $name --class $(fact class) |
     ssh root@ADDRESS 'install -D -m 600 /dev/stdin $place && systemctl restart hatrack-agent'
 CARD
+}
+
+# The file with the host's key, and what prints the key.
+find_host_key() {
+  if [ -z "$host_key" ]; then
+    [ -n "$host_folder" ] || fail "$flake is no folder that has the key with which $name reads its secrets" "name its file with --host-key"
+    host_key=$host_folder/host.age
+  fi
+  if [ -f "$host_key" ] && ! grep -q '"sops"\|^sops:' "$host_key"; then
+    key_reader=(cat "$host_key")
+  else
+    key_reader=(sops decrypt "$host_key")
+  fi
 }
 
 # ssh as this script and nixos-anywhere use it. nixos-anywhere turns the check of host keys off; the first value of an
@@ -180,10 +231,19 @@ be_in_the_installer() {
   outcome="nothing was erased; the machine is in the installer"
 }
 
-# look WHERE: the facts of the machine there, in $seen.
+look_command() { looks=(ssh "${ssh_options[@]}" -o ConnectTimeout=10 "$1" sh -s -- "${disks[@]@Q}"); }
+
+print_look() {
+  look_command "$1"
+  printf '%q ' "${looks[@]}"
+  printf '<%q\n' "$HATRACK_LIBEXEC/look.sh"
+}
+
+# look WHERE: the facts of the machine there, in $seen. It changes nothing, so that it is done where commands are printed as well.
 look() {
-  # shellcheck disable=SC2029 # the disks are meant to be expanded here
-  seen=$(ssh "${ssh_options[@]}" -o ConnectTimeout=10 "$1" sh -s -- "${disks[@]@Q}" <"$HATRACK_LIBEXEC/look.sh") ||
+  [ "$dry_run" = no ] || print_look "$1"
+  look_command "$1"
+  seen=$("${looks[@]}" <"$HATRACK_LIBEXEC/look.sh") ||
     fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p ${ssh_options[1]} $1\`, compare its host key and install your own; $outcome"
 }
 
@@ -257,21 +317,17 @@ build() {
 # The host's key goes to the machine before its first boot: with another one it could not read its secrets.
 collect_files() {
   extra=() files=$work/files
+  [ "$dry_run" = no ] || files=EXTRA-FILES
   local place
   place=$(fact hostKey)
   if [ -n "$place" ]; then
+    find_host_key
     [ -f "$host_key" ] ||
       fail "$host_key is not there, and $name reads its secrets with it" "make it with \`nix run .#init\`, or name it with --host-key"
-    install -D -m 600 /dev/null "$files$place"
-    if [ "$dry_run" = no ]; then
-      if grep -q '"sops"\|^sops:' "$host_key"; then
-        sops decrypt "$host_key" >"$files$place"
-      else
-        cat "$host_key" >"$files$place"
-      fi
-      grep -q '^AGE-SECRET-KEY-' "$files$place" ||
-        fail "$host_key is no age key" "name the one that \`nix run .#init\` made with --host-key"
-    fi
+    run install -D -m 600 /dev/null "$files$place"
+    run_into "$files$place" "${key_reader[@]}"
+    [ "$dry_run" = yes ] || grep -q '^AGE-SECRET-KEY-' "$files$place" ||
+      fail "$host_key is no age key" "name the one that \`nix run .#init\` made with --host-key"
   fi
   if [ "$(fact encrypted)" = true ]; then
     [ -n "$disk_key" ] || fail "the disks of $name are encrypted" "name a file with their passphrase with --disk-key"
@@ -299,25 +355,17 @@ judge_token() {
   fi
 }
 
-# The token goes along with the key: without it the machine would not be let in.
+# The token goes along with the key: without it the machine would not be let in. One that was made for an attempt before is worth
+# nothing from now on.
 collect_token() {
   local place
   place=$(fact tokenFile)
-  if [ -n "$place" ]; then
-    install -D -m 600 /dev/null "$files$place"
-    bring_token >"$files$place"
-  fi
-}
-
-# The token of the host, on standard output. One that was made for an attempt before is worth nothing from now on.
-bring_token() {
-  local create=(hatrack token create "$name" --class "$(fact class)" --replace)
+  [ -n "$place" ] || return 0
+  run install -D -m 600 /dev/null "$files$place"
   if [ -n "$token" ]; then
-    cat "$token"
-  elif [ "$dry_run" = yes ]; then
-    run "${create[@]}" >&3
+    run_into "$files$place" cat "$token"
   else
-    "${create[@]}" || no_token
+    run_into "$files$place" hatrack token create "$name" --class "$(fact class)" --replace || no_token
   fi
 }
 
@@ -348,6 +396,9 @@ judge_cluster() {
   fail "nobody could say whether $name is Ready" "do what is said above, or install with --wait 0; $outcome"
 }
 
+# in_url ADDRESS
+in_url() { case $1 in *:*) echo "[$1]" ;; *) echo "$1" ;; esac }
+
 await_ready() {
   [ "$wait_seconds" -gt 0 ] || return 0
   if [ "$dry_run" = yes ]; then
@@ -361,7 +412,7 @@ await_ready() {
     if jq --exit-status '[., .items[]? | .status?.conditions[]? | select(.type == "Ready" and .status == "True")] | any' <<<"$node" >/dev/null; then
       ask
       [ "$(fact founds)" != true ] ||
-        say "your access to the cluster: ssh $installed cat /etc/rancher/k3s/k3s.yaml, with ${installed#*@} in place of 127.0.0.1"
+        say "your access to the cluster: (umask 077; ssh $installed cat /etc/rancher/k3s/k3s.yaml | sed 's/127.0.0.1/$(in_url "${installed#*@}")/' >kubeconfig)"
       return
     fi
     sleep $((wait_seconds < 60 ? 1 : 5))
@@ -393,6 +444,7 @@ first_failure() {
 
 # The report is made in the installer, whose kernel has drivers for everything.
 make_report() {
+  [ -n "$host_folder" ] || fail "$flake is no folder to write a report into" "name a copy of it on this machine with --flake"
   look "$target"
   local runs
   runs=$(node_that_runs)
@@ -407,13 +459,13 @@ make_report() {
   fi
   # shellcheck disable=SC2029 # it has nothing to expand
   ssh "${ssh_options[@]}" "$installed" "$report" >"$work/report" || fail "$installed makes no report" "$outcome"
-  install -D -m 644 "$work/report" "hosts/$name/facter.json"
-  say "made hosts/$name/facter.json: commit it, and install now"
+  install -D -m 644 "$work/report" "$host_folder/facter.json"
+  say "made $host_folder/facter.json: commit it, and install now"
 }
 
 main() {
-  # Where commands are printed, whatever they write into.
-  exec 3>&1
+  # The flake was perhaps run with these on the command line alone.
+  export NIX_CONFIG=${NIX_CONFIG-}$'\n''extra-experimental-features = nix-command flakes'
   parse_arguments "$@"
   read_facts
   if [ "$(fact install)" = sd-image ]; then
@@ -450,12 +502,12 @@ main() {
     look "$installed"
     judge "$installed"
   else
-    printf 'ssh %s sh -s -- %s < look.sh\n' "$installed" "${disks[*]}"
+    print_look "$installed"
   fi
 
   step 5 "Erasing the disks and installing"
   # With the key of the host that its owner knows already.
-  [ ! -d "$files" ] || extra+=(--extra-files "$files")
+  [ -z "$(fact hostKey)$(fact tokenFile)" ] || extra+=(--extra-files "$files")
   anywhere --phases disko,install,reboot --copy-host-keys "${extra[@]}" "$installed"
   use_port_after
 
