@@ -162,6 +162,17 @@ On a machine that is not aarch64, the build needs a remote builder or boot.binfm
 Put the card in and switch the Pi on; \`hatrack nodes $name\` shows it once it has registered.
 CARD
   local place
+  place=$(fact hostKey)
+  # Of a flake that is elsewhere, as in a copy of it.
+  : "${host_folder:=hosts/$name}"
+  find_host_key
+  [ -z "$place" ] || cat <<CARD
+
+Its card holds no secrets. After its first boot, bring the key with which it reads them, and restart it:
+
+  $(printf '%q ' "${key_reader[@]}")|
+    ssh root@ADDRESS 'install -D -m 400 /dev/stdin $place && systemctl reboot'
+CARD
   place=$(fact tokenFile)
   [ -z "$place" ] || cat <<CARD
 
