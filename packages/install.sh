@@ -303,6 +303,24 @@ show_disks() {
   seen_value disk | awk '{ printf "  %s, %d GB: ", $1, $2 / 1e9; $1 = $2 = ""; print substr($0, 3) }' >&2
 }
 
+lacks_tpm() { [ "$(fact encrypted)" = true ] && [ "$(seen_value tpm)" != yes ]; }
+
+# Before the answer: not every system that a machine runs has a driver for its TPM.
+warn_of_tpm() {
+  knows_of_tpm=no
+  lacks_tpm || return 0
+  knows_of_tpm=yes
+  say "warning: $(seen_value hostname) shows no TPM 2.0: if the installer finds none either, the passphrase of its disks is asked for at its console at each boot"
+}
+
+# In the installer, whose kernel has the drivers: disko enrolls what is there, and says nothing of what is not.
+judge_tpm() {
+  lacks_tpm || return 0
+  local without="it has no TPM 2.0: the passphrase of its disks will be asked for at its console at each boot"
+  [ "$knows_of_tpm" = yes ] || refuse "$name cannot be installed on $1 as was confirmed" "$without; start again to confirm that"
+  say "warning: $without"
+}
+
 confirm() {
   if [ -z "$erase" ] && [ "$dry_run" = no ]; then
     read -r -p "Type the name of the host to erase them: " erase </dev/tty || true
@@ -495,6 +513,7 @@ main() {
   look "$target"
   judge "$target"
   show_disks
+  warn_of_tpm
 
   step 2 "Building $name"
   build
@@ -512,6 +531,7 @@ main() {
   if [ "$dry_run" = no ]; then
     look "$installed"
     judge "$installed"
+    judge_tpm "$installed"
   else
     print_look "$installed"
   fi

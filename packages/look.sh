@@ -55,6 +55,7 @@ echo "architecture=$(uname -m)"
 echo "hostname=$(uname -n)"
 echo "memory=$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
 if [ -d /sys/firmware/efi ]; then echo uefi=yes; else echo uefi=no; fi
+if [ -e "$sysfs/class/tpmrm/tpmrm0" ]; then echo tpm=yes; else echo tpm=no; fi
 if grep -q '^VARIANT_ID="\{0,1\}installer' /etc/os-release 2>/dev/null; then echo installer=yes; else echo installer=no; fi
 for service in k3s hatrack-agent; do
   if command -v systemctl >/dev/null && systemctl is-active --quiet "$service"; then echo "running=$service"; fi
