@@ -18,6 +18,8 @@ let
       cluster.hosts.${toString cluster.founder}.address or null;
 
   isLiteralToken = flag: builtins.match "--(agent-)?token(=.*)?" flag != null;
+  # An agent must not know the token of the servers: whoever has it is an administrator.
+  joinSecret = if serves then "k3s-token" else "k3s-agent-token";
   secretPath = import ../lib/secret-path.nix { inherit lib; };
 
   # A server's own programs ask the API server beside them, so that they outlive the founder.
@@ -52,8 +54,17 @@ in
       type = types.nullOr secretPath;
       default = null;
       description = ''
-        File on the machine with the join token. It is the secret `k3s-token` of {option}`hatrack.secrets.file` where
-        that is set.
+        File on the machine with the token that it joins by. Where {option}`hatrack.secrets.file` is set, it is the secret
+        `k3s-token` of a server and `k3s-agent-token` of an agent.
+      '';
+    };
+
+    agentTokenFile = mkOption {
+      type = types.nullOr secretPath;
+      default = null;
+      description = ''
+        File on a server with the token that agents join by, which makes nobody a server. It is the secret `k3s-agent-token` of
+        {option}`hatrack.secrets.file` where that is set. Without it agents join by the token of the servers.
       '';
     };
 
@@ -105,7 +116,7 @@ in
       }
       {
         assertion = cfg.tokenFile != null;
-        message = "hatrack.k3s.tokenFile of ${host.name} is not set: set hatrack.secrets.file to a sops file with the secret k3s-token, or name a file on the machine.";
+        message = "hatrack.k3s.tokenFile of ${host.name} is not set: set hatrack.secrets.file to a sops file with the secret ${joinSecret}, or name a file on the machine.";
       }
       {
         assertion = config.services.k3s.token == "";
@@ -113,11 +124,11 @@ in
       }
       {
         assertion = config.services.k3s.agentToken or "" == "";
-        message = "services.k3s.agentToken of ${host.name} is a literal that everybody could read in the Nix store: use hatrack.k3s.tokenFile.";
+        message = "services.k3s.agentToken of ${host.name} is a literal that everybody could read in the Nix store: use hatrack.k3s.agentTokenFile.";
       }
       {
         assertion = !lib.any isLiteralToken (lib.splitString " " config.services.k3s.extraFlags);
-        message = "the flags of k3s of ${host.name} have a token that everybody could read in the Nix store (--token or --agent-token): use hatrack.k3s.tokenFile.";
+        message = "the flags of k3s of ${host.name} have a token that everybody could read in the Nix store (--token or --agent-token): use hatrack.k3s.tokenFile and agentTokenFile.";
       }
       {
         assertion = config.services.k3s.clusterInit -> founds;
@@ -125,13 +136,18 @@ in
       }
     ];
 
-    sops.secrets = lib.mkIf (config.hatrack.secrets.file != null) {
-      k3s-token.restartUnits = [ "k3s.service" ];
-    };
+    sops.secrets = lib.mkIf (config.hatrack.secrets.file != null) (
+      lib.genAttrs ([ "k3s-agent-token" ] ++ lib.optional serves "k3s-token") (_: {
+        restartUnits = [ "k3s.service" ];
+      })
+    );
 
     hatrack.k3s = {
       tokenFile = lib.mkIf (config.hatrack.secrets.file != null) (
-        lib.mkDefault config.sops.secrets.k3s-token.path
+        lib.mkDefault config.sops.secrets.${joinSecret}.path
+      );
+      agentTokenFile = lib.mkIf (serves && config.hatrack.secrets.file != null) (
+        lib.mkDefault config.sops.secrets.k3s-agent-token.path
       );
       labels."society.zeta.io/class" = host.class;
     };
@@ -155,6 +171,7 @@ in
             "--disable=traefik"
             "--disable=servicelb"
           ]
+          ++ lib.optional (cfg.agentTokenFile != null) "--agent-token-file=${cfg.agentTokenFile}"
           ++ map (name: "--tls-san=${name}") (
             lib.unique (
               lib.filter (name: name != null) [

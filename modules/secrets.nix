@@ -15,7 +15,10 @@ in
       type = lib.types.nullOr lib.types.path;
       default = null;
       example = lib.literalExpression "./secrets.yaml";
-      description = "File encrypted by sops, in the repository. Without it each module is told where its secrets lie.";
+      description = ''
+        File encrypted by sops, in the repository, with what this host needs and no other may read. Without it each module is
+        told where its secrets lie.
+      '';
     };
 
     hostKey = lib.mkOption {
@@ -24,6 +27,21 @@ in
       description = ''
         The age key of the host, with which it reads its secrets. Installing puts it there, before the first boot.
       '';
+    };
+
+    reads = lib.mkOption {
+      type = lib.types.attrsOf lib.types.anything;
+      readOnly = true;
+      internal = true;
+      description = "What `nix run .#init` puts into the file for the host, and encrypts for nobody else.";
+      default = {
+        file = if cfg.file == null then null else toString cfg.file;
+        names = lib.optionals (cfg.file != null) (
+          map (secret: secret.key) (
+            lib.filter (secret: secret.sopsFile == cfg.file) (lib.attrValues config.sops.secrets)
+          )
+        );
+      };
     };
   };
 

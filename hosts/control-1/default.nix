@@ -12,7 +12,7 @@
   hatrack = {
     host.address = "10.0.0.1";
     longhorn.storage = false;
-    secrets.file = ../kubernetes.secrets.yaml;
+    secrets.file = ./secrets.yaml;
   };
 
   networking.hostId = "7d1f93c4";

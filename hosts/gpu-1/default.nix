@@ -13,7 +13,7 @@
     host.address = "10.0.0.7";
     agent.expects.gpus = 8;
     gpu.driver = "nvidia-open";
-    secrets.file = ../kubernetes.secrets.yaml;
+    secrets.file = ./secrets.yaml;
   };
 
   hardware.facter.reportPath = ./facter.json;

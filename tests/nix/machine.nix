@@ -88,6 +88,7 @@ in
   };
   sops = lib.optionalAttrs (config.hatrack.secrets.file != null) {
     inherit (config.sops.age) keyFile sshKeyPaths;
+    reads = config.hatrack.secrets.reads.names;
     secrets = lib.mapAttrs (_: secret: { inherit (secret) path restartUnits; }) config.sops.secrets;
   };
   longhorn = lib.optionalAttrs config.hatrack.longhorn.enable {

@@ -410,6 +410,7 @@ let
     "hatrack.adb.keyFile" = subject.options.hatrack.adb.keyFile;
     "hatrack.agent.enrollment.tokenFile" = subject.options.hatrack.agent.enrollment.tokenFile;
     "hatrack.secrets.hostKey" = subject.options.hatrack.secrets.hostKey;
+    "hatrack.k3s.agentTokenFile" = subject.options.hatrack.k3s.agentTokenFile;
     "hatrack.k3s.tokenFile" = subject.options.hatrack.k3s.tokenFile;
   };
 
