@@ -1,7 +1,9 @@
 # What makes a cluster's own keys and secrets.
 {
   age,
+  jq,
   lib,
+  nix,
   openssl,
   sops,
   writeShellApplication,
@@ -10,6 +12,8 @@ writeShellApplication {
   name = "hatrack-init";
   runtimeInputs = [
     age
+    jq
+    nix
     openssl
     sops
   ];

@@ -34,8 +34,24 @@ let
     map (assertion: assertion.message) (
       lib.filter (assertion: !assertion.assertion) (host name).config.assertions
     );
+  # What `nix run .#init` asks of it, before there is a secret.
+  reads = {
+    control-1 = [
+      "k3s-agent-token"
+      "k3s-token"
+    ];
+    gpu-1 = [ "k3s-agent-token" ];
+  };
+  asked = lib.mapAttrs (_: host: host.config.hatrack.secrets.reads) template.nixosConfigurations;
+  isOwn =
+    name:
+    lib.hasSuffix "/hosts/${name}/secrets.yaml" asked.${name}.file
+    && asked.${name}.names == reads.${name};
 in
-lib.optional (!template.devShells.x86_64-linux ? default) "the template has no shell"
+lib.concatMap (
+  name: lib.optional (!isOwn name) "${name} of the template reads ${builtins.toJSON asked.${name}}"
+) (lib.attrNames reads)
+++ lib.optional (!template.devShells.x86_64-linux ? default) "the template has no shell"
 ++ lib.concatLists (
   lib.mapAttrsToList (
     name: words:

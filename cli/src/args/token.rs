@@ -45,7 +45,7 @@ Examples:
   hatrack token create phones-1 --class phone-orchestrator --output-file phones-1.token
   hatrack token create pi-1 --class pi-ai-hat --ttl 1h |
     ssh root@pi-1 'install -D -m 600 /dev/stdin /var/lib/hatrack-enrollment/token.toml'
-  sops set hosts/secrets.yaml '[\"enrollment-phones-1\"]' \
+  sops set hosts/phones-1/secrets.yaml '[\"enrollment-phones-1\"]' \
     \"$(hatrack token create phones-1 --class phone-orchestrator | jq --raw-input --slurp .)\"")]
 pub struct CreateToken {
     /// Name of the node that the machine is to be
