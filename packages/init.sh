@@ -182,4 +182,4 @@ if [ ${#readers[@]} -gt 0 ]; then
 fi
 say "a machine that is no member of Kubernetes gets its token from \`nix run .#install\`, once the founder runs"
 say "commit what is new: every secret in it is encrypted"
-say "keep safe: $owner_key, and the token k3s-token of hosts/secrets.yaml beside your snapshots of etcd, which are of no use without it"
+say "keep safe: $owner_key, and the tokens k3s-token and k3s-agent-token of hosts/secrets.yaml beside your snapshots of etcd, which are of no use without them"
