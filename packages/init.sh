@@ -60,12 +60,14 @@ encrypt() {
 
 decrypt() { sops decrypt --output-type json "$1"; }
 
-# Who may read a file that is there, as .sops.yaml says.
+# Encrypts a file that is there for those who may read it, as .sops.yaml says. Where these are others than before it gets a new data
+# key: with the old one, which they have seen, those who are no longer among them could read what comes into the file later.
 share() {
-  sops updatekeys --yes "$1" >"$work/said" 2>&1 || {
+  cp "$1" "$work/before"
+  if ! { sops updatekeys --yes "$1" && { cmp "$work/before" "$1" || sops rotate --in-place "$1"; }; } >"$work/said" 2>&1; then
     cat "$work/said" >&2
     fail "$1 cannot be encrypted for those who may read it now" "do what is said above, then run this again"
-  }
+  fi
 }
 
 # The file that a host reads its secrets from: own, shared (as clusters of the first releases have it), or other.
