@@ -24,6 +24,9 @@ esac
 
 [ -d hosts ] || fail "there is no folder hosts here" "run this in the repository of your cluster; \`nix flake init\` makes one"
 
+# The flake was perhaps run with these on the command line alone.
+export NIX_CONFIG=${NIX_CONFIG-}$'\n''extra-experimental-features = nix-command flakes'
+
 # Each host says itself which secrets it reads, and from which file: {"gpu-1": {"file": ".../secrets.yaml", "names": [...]}}
 hosts=$(nix eval --json .#nixosConfigurations --apply 'builtins.mapAttrs (_: host: host.config.hatrack.secrets.reads)') ||
   fail "a host of the flake does not evaluate, and nobody else can say which secrets it reads" \
