@@ -3,6 +3,43 @@ inputs:
 let
   inherit (inputs) self nixpkgs;
   inherit (nixpkgs) lib;
+
+  systems = [
+    "aarch64-linux"
+    "x86_64-linux"
+  ];
+
+  # What is wrong about an entry of `hosts` is said of the entry, and not of a function that a person has never seen.
+  checked =
+    name: host:
+    let
+      unknown = lib.attrNames (
+        removeAttrs host [
+          "class"
+          "modules"
+          "system"
+        ]
+      );
+      wrong = what: throw "hosts.${name} in flake.nix ${what}";
+    in
+    if !host ? class then
+      wrong "has no class"
+    else if !lib.elem (host.system or null) systems then
+      wrong "has no system of ${lib.concatStringsSep " and " systems}"
+    else if unknown != [ ] then
+      wrong "has ${lib.concatStringsSep ", " unknown}, and takes class, system and modules"
+    else
+      host;
+
+  # A module of a host, which is blamed for what is wrong in it. What git does not know is not in the flake.
+  located =
+    name: module:
+    if !lib.isPath module then
+      lib.setDefaultModuleLocation "hosts.${name} in flake.nix" module
+    else if builtins.pathExists module then
+      module
+    else
+      throw "hosts.${name} in flake.nix names ${toString module}, which is not there: a flake sees only what was added to git (git add)";
 in
 rec {
   # One machine. `class` is one of hatrack.host.class, `modules` say what only this machine has.
@@ -17,6 +54,7 @@ rec {
       modules = [
         self.nixosModules.default
         {
+          _file = "hosts.${name} in flake.nix";
           networking.hostName = name;
           nixpkgs.hostPlatform = system;
           nixpkgs.overlays = [ self.overlays.default ];
@@ -24,7 +62,7 @@ rec {
         }
       ]
       ++ lib.optional (class == "pi-ai-hat") self.nixosModules.pi-image
-      ++ modules;
+      ++ map (located name) modules;
     };
 
   # All machines of a cluster. Each of them knows the facts of the others, so that what contradicts is a build error.
@@ -37,7 +75,7 @@ rec {
       configurations = lib.mapAttrs (
         name: host:
         mkHost (
-          host
+          checked name host
           // {
             inherit name;
             modules = modules ++ host.modules or [ ] ++ [ { hatrack.cluster.hosts = facts; } ];
@@ -45,7 +83,12 @@ rec {
         )
       ) hosts;
       facts = lib.mapAttrs (
-        _: host: host.config.hatrack.host // { inherit (host.config.hatrack.cluster) founder network; }
+        _: host:
+        host.config.hatrack.host
+        // {
+          inherit (host.config.hatrack.cluster) founder network;
+          disks = map (disk: disk.device) (lib.attrValues host.config.disko.devices.disk);
+        }
       ) configurations;
     in
     configurations;

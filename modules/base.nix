@@ -19,7 +19,12 @@ in
       };
 
     sshKeys = lib.mkOption {
-      type = lib.types.listOf (lib.types.strMatching "(ssh-|ecdsa-|sk-)[^ ]+ [^ ]+.*");
+      type = lib.types.listOf (
+        lib.types.strMatching "(ssh-|ecdsa-|sk-)[^ ]+ [^ ]+.*"
+        // {
+          description = "public ssh key itself, as in `ssh-ed25519 AAAA… ada@desk`, and not the name of its file";
+        }
+      );
       default = [ ];
       example = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI... ada@desk" ];
       description = "Public ssh keys of those who administer the machine. They log in as root, by key only.";

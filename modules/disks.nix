@@ -7,7 +7,13 @@
 let
   disks = config.disko.devices.disk;
   byPosition = lib.filterAttrs (_: disk: !lib.hasPrefix "/dev/disk/by-id/" disk.device) disks;
+  partitions = lib.filterAttrs (
+    _: disk: builtins.match "/dev/disk/by-id/.*-part[0-9]+" disk.device != null
+  ) disks;
   unnamed = lib.filterAttrs (_: disk: lib.hasSuffix "/REPLACE-ME" disk.device) disks;
+  disksOfPeers = lib.concatMap (peer: peer.disks or [ ]) (
+    lib.attrValues (removeAttrs config.hatrack.cluster.hosts [ config.hatrack.host.name ])
+  );
   namesOf = device: lib.attrNames (lib.filterAttrs (_: disk: disk.device == device) disks);
   sharing = lib.unique (
     lib.filter (names: lib.length names > 1) (map (disk: namesOf disk.device) (lib.attrValues disks))
@@ -50,8 +56,16 @@ in
     assertions = lib.optionals config.hatrack.disks.requireIds (
       lib.mapAttrsToList (name: disk: {
         assertion = false;
-        message = "disko.devices.disk.${name}.device is ${disk.device}, which may be another disk after the next boot: use its name below /dev/disk/by-id (ls -l /dev/disk/by-id).";
+        message = "disko.devices.disk.${name}.device of ${config.networking.hostName} is ${disk.device}, which may be another disk after the next boot: use its name below /dev/disk/by-id (ls -l /dev/disk/by-id).";
       }) byPosition
+      ++ lib.mapAttrsToList (name: disk: {
+        assertion = false;
+        message = "disko.devices.disk.${name}.device of ${config.networking.hostName} is ${disk.device}, a partition: name the whole disk, without -part.";
+      }) partitions
+      ++ lib.mapAttrsToList (name: disk: {
+        assertion = !lib.elem disk.device disksOfPeers;
+        message = "disko.devices.disk.${name}.device of ${config.networking.hostName} is ${disk.device}, which another host names as well: each disk is in one machine, so name this one's.";
+      }) (removeAttrs disks (lib.attrNames (unnamed // byPosition)))
       ++ lib.mapAttrsToList (name: _: {
         assertion = false;
         message = "disko.devices.disk.${name}.device of ${config.networking.hostName} is not filled in: put the name of the disk in place of REPLACE-ME (ls -l /dev/disk/by-id on the machine).";

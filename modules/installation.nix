@@ -28,6 +28,7 @@ in
       inherit (config.nixpkgs.hostPlatform) system;
       # Nobody can be asked for it but itself: there is no cluster yet.
       founds = cluster.founder == host.name;
+      report = config.hardware.facter.reportPath != null;
       # What its first stage can drive; the rest of its modules lie on the disk.
       initrdModules = config.boot.initrd.availableKernelModules ++ config.boot.initrd.kernelModules;
       disks = lib.mapAttrsToList (_: disk: disk.device) config.disko.devices.disk;

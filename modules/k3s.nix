@@ -111,7 +111,7 @@ in
         message = "hatrack.host.address of ${host.name} is not set: a machine of the Kubernetes cluster needs an address that does not change.";
       }
       {
-        assertion = !founds -> founderAddress != null;
+        assertion = cluster.founder != null && !founds -> founderAddress != null;
         message = "${host.name} joins ${toString cluster.founder}, whose address is not known: set hatrack.host.address there, or hatrack.k3s.founderAddress here.";
       }
       {

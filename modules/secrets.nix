@@ -6,6 +6,11 @@
 }:
 let
   cfg = config.hatrack.secrets;
+  isThere = builtins.pathExists cfg.file;
+  # In YAML or in JSON.
+  isEncrypted = lib.any (line: builtins.match "[[:space:]]*\"?sops\"?:.*" line != null) (
+    lib.splitString "\n" (builtins.readFile cfg.file)
+  );
 in
 {
   _class = "nixos";
@@ -46,6 +51,17 @@ in
   };
 
   config = lib.mkIf (cfg.file != null) {
+    assertions = [
+      {
+        assertion = isThere;
+        message = "hatrack.secrets.file of ${config.networking.hostName}, ${toString cfg.file}, is not there: `nix run .#init` makes it, and `git add` it then, since a flake sees nothing else.";
+      }
+      {
+        assertion = isThere -> isEncrypted;
+        message = "hatrack.secrets.file of ${config.networking.hostName}, ${toString cfg.file}, is not encrypted by sops: everybody could read it in the Nix store. `sops encrypt --in-place` it, and take the secrets that were in it for known.";
+      }
+    ];
+
     sops = {
       defaultSopsFile = cfg.file;
       # Only the key that was placed at installation: one made on the machine could decrypt nothing.

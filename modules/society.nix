@@ -41,8 +41,15 @@ in
     };
   };
 
-  config.services.k3s.manifests = lib.mkIf (cfg.enable && serves) (
-    lib.listToAttrs (
+  config = lib.mkIf (cfg.enable && serves) {
+    assertions = [
+      {
+        assertion = builtins.pathExists cfg.policy;
+        message = "hatrack.society.policy of ${config.networking.hostName}, ${toString cfg.policy}, is not there: `nix run .#init` makes it, and `git add` it then, since a flake sees nothing else.";
+      }
+    ];
+
+    services.k3s.manifests = lib.listToAttrs (
       [ (manifest 1 ../k8s/namespace.yaml) ]
       ++ folder 2 ../k8s/crds [ ]
       ++ [ (manifest 3 cfg.policy) ]
@@ -50,6 +57,6 @@ in
       # A template, filled in for each machine by the operator.
       ++ folder 5 ../k8s/rbac [ "node.yaml" ]
       ++ folder 6 ../k8s/hats [ "policy.yaml" ]
-    )
-  );
+    );
+  };
 }

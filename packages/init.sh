@@ -49,7 +49,7 @@ export SOPS_AGE_KEY_FILE=$owner_key
 # Who administers the cluster, one public key in each line. People are added and removed there.
 [ -f hosts/owners.pub ] || echo "$owner" >hosts/owners.pub
 grep --quiet --line-regexp --fixed-strings -- "$owner" hosts/owners.pub ||
-  fail "your key $owner is none of hosts/owners.pub" "have it added there by somebody who is in it, who then runs this; before that you cannot read the secrets"
+  fail "your key $owner is none of hosts/owners.pub" "put your copy of the old one back at $owner_key; or have this one added there by somebody who is in it, who then runs this; before that you cannot read the secrets"
 owners=$(paste --serial --delimiters , hosts/owners.pub)
 
 # encrypt FILE RECIPIENTS TYPE [TYPE-OF-FILE]: what comes in, as FILE.
@@ -161,6 +161,9 @@ for file in hosts/secrets.yaml hosts/*/host.age hosts/*/secrets.yaml; do
 done
 
 # Who may do what with hats. People are named here as well; a service account says by itself who it is.
+if [ $# -gt 0 ] && [ -f k8s/hats/policy.yaml ] && ! grep --quiet --line-regexp "  trustDomain: $domain" k8s/hats/policy.yaml; then
+  fail "k8s/hats/policy.yaml is there, and its trust domain is not $domain" "change it there, before the first hat is worn: it is part of every identity"
+fi
 if [ ! -f k8s/hats/policy.yaml ]; then
   mkdir -p k8s/hats
   cat >k8s/hats/policy.yaml <<POLICY

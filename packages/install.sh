@@ -111,6 +111,7 @@ parse_arguments() {
   *) fail "NAME and HOST are needed" "see --help" ;;
   esac
   name=${positional[0]}
+  [[ $name != *@* ]] || fail "$name is no name of a host" "the name comes first: nix run .#install -- NAME root@ADDRESS"
   target=${positional[1]-}
   # An address of IPv6 has brackets in an URL, and none for ssh.
   case $target in *\[*\]) target=${target/\[/} target=${target%\]} ;; esac
@@ -161,25 +162,26 @@ $name is installed from a card:
 On a machine that is not aarch64, the build needs a remote builder or boot.binfmt.emulatedSystems = [ "aarch64-linux" ].
 Put the card in and switch the Pi on; \`hatrack nodes $name\` shows it once it has registered.
 CARD
-  local place
+  local place reader
   place=$(fact hostKey)
   # Of a flake that is elsewhere, as in a copy of it.
   : "${host_folder:=hosts/$name}"
   find_host_key
+  reader=$(printf '%q ' "${key_reader[@]}")
   [ -z "$place" ] || cat <<CARD
 
 Its card holds no secrets. After its first boot, bring the key with which it reads them, and restart it:
 
-  $(printf '%q ' "${key_reader[@]}")|
-    ssh root@ADDRESS 'install -D -m 400 /dev/stdin $place && systemctl reboot'
+  key=\$(${reader% }) && ssh root@ADDRESS \\
+    'install -D -m 400 /dev/stdin $place && systemctl reboot' <<<"\$key"
 CARD
   place=$(fact tokenFile)
   [ -z "$place" ] || cat <<CARD
 
 It enrolls with a token, which you bring after its first boot:
 
-  hatrack token create $name --class $(fact class) |
-    ssh root@ADDRESS 'install -D -m 600 /dev/stdin $place && systemctl restart hatrack-agent'
+  token=\$(hatrack token create $name --class $(fact class)) && ssh root@ADDRESS \\
+    'install -D -m 600 /dev/stdin $place && systemctl restart hatrack-agent' <<<"\$token"
 CARD
 }
 
@@ -255,7 +257,7 @@ look() {
   [ "$dry_run" = no ] || print_look "$1"
   look_command "$1"
   seen=$("${looks[@]}" <"$HATRACK_LIBEXEC/look.sh") ||
-    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p ${ssh_options[1]} $1\`, compare its host key and install your own; $outcome"
+    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p ${ssh_options[1]} $1\`, compare its host key and install your own, unless ssh says something else above; $outcome"
 }
 
 seen_value() { sed -n "s/^$1=//p" <<<"$seen"; }
@@ -287,7 +289,7 @@ judge() {
   local disk module
   while read -r disk module; do
     [ -z "$module" ] || drives "$module" ||
-      problems+=("it reaches $disk by the kernel module $module, which the first stage of $name does not have: its report has it (--report, then hardware.facter.reportPath), or boot.initrd.availableKernelModules")
+      problems+=("it reaches $disk by the kernel module $module, which the first stage of $name does not have: its report has it (--report, then hardware.facter.reportPath and \`git add\`), or boot.initrd.availableKernelModules")
   done < <(seen_value driver)
   [ -z "$missing" ] ||
     problems+=("it does not have $(tr '\n' ' ' <<<"$missing")of the host's disks; see ls -l /dev/disk/by-id there")
@@ -334,6 +336,7 @@ build() {
   local attribute=$flake#nixosConfigurations.$name.config.system.build
   if [ "$dry_run" = yes ]; then
     run nix build --no-link --print-out-paths "$attribute.diskoScript" "$attribute.toplevel"
+    nix eval --raw "$attribute.toplevel.drvPath" >/dev/null || fail "$name does not build" "correct what is said above; $outcome"
     disko_script=DISKO-SCRIPT toplevel=TOPLEVEL
     return
   fi
@@ -396,6 +399,10 @@ collect_token() {
   else
     run_into "$files$place" hatrack token create "$name" --class "$(fact class)" --replace || no_token
   fi
+}
+
+not_started() {
+  fail "the installer did not start on $target" "correct what nixos-anywhere says above; nothing was erased, but the machine may be restarting: look at its screen"
 }
 
 anywhere() {
@@ -478,7 +485,7 @@ make_report() {
   local runs
   runs=$(node_that_runs)
   [ -z "$runs" ] || refuse "no report of $name is made on $target" "$runs"
-  run nixos-anywhere "${anywhere_options[@]}" --flake "$flake#$name" --phases kexec "$target"
+  run nixos-anywhere "${anywhere_options[@]}" --flake "$flake#$name" --phases kexec "$target" || not_started
   be_in_the_installer
   # Images of NixOS are installers without the program.
   local report='command -v nixos-facter >/dev/null || exec nix --extra-experimental-features "nix-command flakes" run nixpkgs#nixos-facter; exec nixos-facter'
@@ -489,7 +496,9 @@ make_report() {
   # shellcheck disable=SC2029 # it has nothing to expand
   ssh "${ssh_options[@]}" "$installed" "$report" >"$work/report" || fail "$installed makes no report" "$outcome"
   install -D -m 644 "$work/report" "$host_folder/facter.json"
-  say "made $host_folder/facter.json: commit it, and install now"
+  say "made $host_folder/facter.json: \`git add\` it, and install now"
+  [ "$(fact report)" = true ] ||
+    say "hint: $name does not read it yet; its configuration needs hardware.facter.reportPath = ./facter.json;"
 }
 
 main() {
@@ -515,16 +524,17 @@ main() {
   show_disks
   warn_of_tpm
 
-  step 2 "Building $name"
-  build
   judge_cluster
   collect_files
   judge_token
+
+  step 2 "Building $name"
+  build
   confirm
   collect_token
 
   step 3 "Starting the installer on $target"
-  anywhere --phases kexec "$target"
+  anywhere --phases kexec "$target" || not_started
   be_in_the_installer
 
   step 4 "Looking again, from the installer"
@@ -539,7 +549,8 @@ main() {
   step 5 "Erasing the disks and installing"
   # With the key of the host that its owner knows already.
   [ -z "$(fact hostKey)$(fact tokenFile)" ] || extra+=(--extra-files "$files")
-  anywhere --phases disko,install,reboot --copy-host-keys "${extra[@]}" "$installed"
+  anywhere --phases disko,install,reboot --copy-host-keys "${extra[@]}" "$installed" ||
+    fail "$name was not installed" "correct what is said above and install it again: its disks may be erased, and the machine is in the installer unless it has restarted"
   use_port_after
 
   step 6 "Waiting until $name is Ready"

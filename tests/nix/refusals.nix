@@ -8,6 +8,7 @@ let
     class = "control-plane";
     system = "x86_64-linux";
     modules = [
+      (self.lib.disks.single-disk { device = "/dev/disk/by-id/ata-F"; })
       {
         hatrack.host = {
           address = "10.0.0.1";
@@ -190,15 +191,35 @@ let
     };
     "a disk by its place, SATA".worker = {
       imports = [ (self.lib.disks.single-disk { device = "/dev/sda"; }) ];
-      __words = "disko.devices.disk.system.device is /dev/sda";
+      __words = "disko.devices.disk.system.device of subject is /dev/sda";
     };
     "a disk by its place, NVMe".worker = {
       imports = [ (self.lib.disks.data-disks { devices = [ "/dev/nvme0n1" ]; }) ];
-      __words = "disko.devices.disk.data-1.device is /dev/nvme0n1";
+      __words = "disko.devices.disk.data-1.device of subject is /dev/nvme0n1";
     };
     "a disk that is not filled in".worker = {
       imports = [ (self.lib.disks.single-disk { device = "/dev/disk/by-id/REPLACE-ME"; }) ];
       __words = "disko.devices.disk.system.device of subject is not filled in";
+    };
+    "a partition".worker = {
+      imports = [ (self.lib.disks.single-disk { device = "${byId}-part1"; }) ];
+      __words = "disko.devices.disk.system.device of subject is ${byId}-part1, a partition";
+    };
+    "a disk of another host".worker = {
+      imports = [ (self.lib.disks.single-disk { device = "/dev/disk/by-id/ata-F"; }) ];
+      __words = "disko.devices.disk.system.device of subject is /dev/disk/by-id/ata-F, which another host names as well";
+    };
+    "secrets that are not there".worker = {
+      hatrack.secrets.file = ./no-secrets.yaml;
+      __words = "is not there: `nix run .#init` makes it";
+    };
+    "secrets in the clear".worker = {
+      hatrack.secrets.file = ./report-without-disks.json;
+      __words = "is not encrypted by sops";
+    };
+    "limits that are not there".control-plane = {
+      hatrack.society.policy = ./no-policy.yaml;
+      __words = "is not there: `nix run .#init` makes it";
     };
     "one disk for the system and for volumes".worker = {
       imports = [
@@ -494,6 +515,33 @@ let
       }).subject.config.hatrack.agent.enrollment.server != "https://10.0.0.2:6443"
     ) "a server that joins does not report to the API server beside it";
 
+  # What is wrong about an entry of `hosts` itself.
+  entry = {
+    class = "worker";
+    system = "x86_64-linux";
+  };
+  evaluates =
+    host:
+    (builtins.tryEval (self.lib.mkCluster { hosts.subject = host; }).subject.config.hatrack.host.class)
+    .success;
+  entries =
+    lib.concatLists (
+      lib.mapAttrsToList (what: host: lib.optional (evaluates host) "a host with ${what} is accepted") {
+        "no class" = removeAttrs entry [ "class" ];
+        "no system" = removeAttrs entry [ "system" ];
+        "half a system" = entry // {
+          system = "aarch64";
+        };
+        "a misspelt key" = entry // {
+          module = { };
+        };
+        "a module that is not there" = entry // {
+          modules = [ ./no-host ];
+        };
+      }
+    )
+    ++ lib.optional (!evaluates entry) "a sound host is refused";
+
   # Addresses have no mask, and their numbers are such.
   address = subject.options.hatrack.host.address.type;
   addresses =
@@ -521,5 +569,5 @@ let
 in
 {
   cases = map (case: case.title) flat;
-  wrong = wrong ++ sane ++ secrets ++ tokens ++ reports ++ reporters ++ addresses;
+  wrong = wrong ++ sane ++ secrets ++ tokens ++ reports ++ reporters ++ entries ++ addresses;
 }
