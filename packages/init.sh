@@ -23,6 +23,9 @@ esac
   fail "\`$domain\` cannot be a trust domain" "use lower-case letters, digits, dots and dashes: --trust-domain home.example"
 
 [ -d hosts ] || fail "there is no folder hosts here" "run this in the repository of your cluster; \`nix flake init\` makes one"
+if [ $# -gt 0 ] && [ -f k8s/hats/policy.yaml ] && ! grep --quiet --line-regexp "  trustDomain: $domain" k8s/hats/policy.yaml; then
+  fail "k8s/hats/policy.yaml is there, and its trust domain is not $domain" "change it there, before the first hat is worn: it is part of every identity"
+fi
 
 # The flake was perhaps run with these on the command line alone.
 export NIX_CONFIG=${NIX_CONFIG-}$'\n''extra-experimental-features = nix-command flakes'
@@ -161,9 +164,6 @@ for file in hosts/secrets.yaml hosts/*/host.age hosts/*/secrets.yaml; do
 done
 
 # Who may do what with hats. People are named here as well; a service account says by itself who it is.
-if [ $# -gt 0 ] && [ -f k8s/hats/policy.yaml ] && ! grep --quiet --line-regexp "  trustDomain: $domain" k8s/hats/policy.yaml; then
-  fail "k8s/hats/policy.yaml is there, and its trust domain is not $domain" "change it there, before the first hat is worn: it is part of every identity"
-fi
 if [ ! -f k8s/hats/policy.yaml ]; then
   mkdir -p k8s/hats
   cat >k8s/hats/policy.yaml <<POLICY
