@@ -46,7 +46,7 @@
       # `nix develop`: hatrack, kubectl, sops and nixos-rebuild.
       devShells = lib.mapAttrs (_: shells: { default = shells.cluster; }) hatrack.devShells;
 
-      # `nix flake check` builds every host; with --no-build it says within seconds whether they fit together.
+      # `nix flake check` builds every host; with --no-build it says without that whether they fit together.
       checks = lib.genAttrs [ "aarch64-linux" "x86_64-linux" ] (
         system:
         lib.mapAttrs (_: host: host.config.system.build.toplevel) (
