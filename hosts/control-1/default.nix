@@ -14,7 +14,6 @@
     longhorn.storage = false;
     secrets.file = ./secrets.yaml;
   };
-
   networking.hostId = "7d1f93c4";
   hardware.facter.reportPath = ./facter.json;
   system.stateVersion = "26.05";

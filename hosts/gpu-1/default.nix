@@ -15,7 +15,6 @@
     gpu.driver = "nvidia-open";
     secrets.file = ./secrets.yaml;
   };
-
   hardware.facter.reportPath = ./facter.json;
   system.stateVersion = "26.05";
 }

@@ -43,10 +43,10 @@ pub enum TokenVerb {
 #[command(after_help = "\
 Examples:
   hatrack token create phones-1 --class phone-orchestrator --output-file phones-1.token
-  hatrack token create pi-1 --class pi-ai-hat --ttl 1h |
-    ssh root@pi-1 'install -D -m 600 /dev/stdin /var/lib/hatrack-enrollment/token.toml'
-  sops set hosts/phones-1/secrets.yaml '[\"enrollment-phones-1\"]' \
-    \"$(hatrack token create phones-1 --class phone-orchestrator | jq --raw-input --slurp .)\"")]
+  token=$(hatrack token create pi-1 --class pi-ai-hat --ttl 1h) &&
+    ssh root@pi-1 'install -D -m 600 /dev/stdin /var/lib/hatrack-enrollment/token.toml' <<<\"$token\"
+  token=$(hatrack token create phones-1 --class phone-orchestrator) &&
+    sops set hosts/phones-1/secrets.yaml '[\"enrollment-phones-1\"]' \"$(jq -Rs . <<<\"$token\")\"")]
 pub struct CreateToken {
     /// Name of the node that the machine is to be
     #[arg(value_parser = node_name)]
