@@ -17,7 +17,8 @@ For a Raspberry Pi, `nix run .#install -- NAME` says how to write its card.
 
   --flake FLAKE        the flake [default: .]
   --report             write hosts/NAME/facter.json of the flake, the machine's report of its hardware, and
-                       stop: it restarts into the installer, and its disks stay as they are
+                       stop: it restarts into the installer, and its disks stay as they are; a Raspberry Pi
+                       says it as it runs, and nothing changes there
   --dry-run            look at the machine and print every command; ask, erase and install nothing
   --yes-erase NAME     do not ask; NAME must be the host's
   --host-key FILE      the host's age key, encrypted by sops or not [default: hosts/NAME/host.age of the flake]
@@ -478,15 +479,20 @@ first_failure() {
   echo "its agent says: $answer; see ssh $installed journalctl --boot --unit hatrack-agent"
 }
 
-# The report is made in the installer, whose kernel has drivers for everything.
-make_report() {
-  [ -n "$host_folder" ] || fail "$flake is no folder to write a report into" "name a copy of it on this machine with --flake"
-  look "$target"
+# The installer's kernel has drivers for everything.
+report_from_the_installer() {
   local runs
   runs=$(node_that_runs)
   [ -z "$runs" ] || refuse "no report of $name is made on $target" "$runs"
   run nixos-anywhere "${anywhere_options[@]}" --flake "$flake#$name" --phases kexec "$target" || not_started
   be_in_the_installer
+}
+
+# A Raspberry Pi has no installer: it tells of itself as it runs.
+make_report() {
+  [ -n "$host_folder" ] || fail "$flake is no folder to write a report into" "name a copy of it on this machine with --flake"
+  look "$target"
+  [ "$(fact install)" = sd-image ] || report_from_the_installer
   # Images of NixOS are installers without the program.
   local report='command -v nixos-facter >/dev/null || exec nix --extra-experimental-features "nix-command flakes" run nixpkgs#nixos-facter; exec nixos-facter'
   if [ "$dry_run" = yes ]; then
@@ -496,7 +502,9 @@ make_report() {
   # shellcheck disable=SC2029 # it has nothing to expand
   ssh "${ssh_options[@]}" "$installed" "$report" >"$work/report" || fail "$installed makes no report" "$outcome"
   install -D -m 644 "$work/report" "$host_folder/facter.json"
-  say "made $host_folder/facter.json: \`git add\` it, and install now"
+  local next="install now"
+  [ "$(fact install)" != sd-image ] || next="switch to what it changes"
+  say "made $host_folder/facter.json: \`git add\` it, and $next"
   [ "$(fact report)" = true ] ||
     say "hint: $name does not read it yet; its configuration needs hardware.facter.reportPath = ./facter.json;"
 }
@@ -506,7 +514,7 @@ main() {
   export NIX_CONFIG=${NIX_CONFIG-}$'\n''extra-experimental-features = nix-command flakes'
   parse_arguments "$@"
   read_facts
-  if [ "$(fact install)" = sd-image ]; then
+  if [ "$(fact install)" = sd-image ] && [ "$report" = no ]; then
     explain_card
     return
   fi

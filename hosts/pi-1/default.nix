@@ -5,6 +5,6 @@
     agent.expects.accelerators = 1;
     coral.usb = true;
   };
-
+  hardware.facter.reportPath = ./facter.json;
   system.stateVersion = "26.05";
 }
