@@ -12,6 +12,9 @@
 //! time carried on by the boot-time clock: a wall clock that is wrong ends nothing. Before the first answer of the API server a kept identity
 //! is used whatever the wall clock says. The key never leaves this machine; it is kept beside its request until there is a certificate, so
 //! that a restart goes on with the same request, and comes into its place together with the certificate in one file.
+//!
+//! Root moves the machine: the configuration, or a token file of the same authority, names another address, and the kept identity goes on
+//! there. Another authority takes a token file that names its hash, and is asked only while the kept one's server says nothing.
 
 mod authority;
 mod identity;
@@ -29,7 +32,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub use self::authority::AuthorityError;
 use self::identity::{Cluster, Identity};
@@ -42,6 +45,10 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::log::{Trouble, chain};
 use crate::observe::Observation;
+
+/// Timers of the event loop stand still during suspend, and the API server's clock may be set right: no wait is longer, so that a renewal is
+/// late by this much and no more.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What is known of this machine's identity.
 #[derive(Debug, Clone, Default)]
@@ -101,6 +108,12 @@ pub enum EnrollError {
         "this machine has no hardware id to trust (SMBIOS UUID, device-tree serial number or permanent MAC address)"
     )]
     Nameless,
+    /// The kept identity has shown itself to nobody, and there is no token for another cluster.
+    #[error("this machine has a certificate for {server}, which has not answered since the agent started")]
+    Silent {
+        /// Its address.
+        server: String,
+    },
     /// The server is not the cluster's.
     #[error("failed to make sure of the cluster")]
     Authority(#[from] AuthorityError),
@@ -142,6 +155,10 @@ impl EnrollError {
             Self::Nameless => Some(
                 "give a virtual machine a UUID (QEMU: `-uuid`), or a machine a network card with a permanent address",
             ),
+            Self::Silent { .. } => Some(
+                "is it up, and is this still its address? Another one goes into `enrollment.server` or a new token file, and a cluster that was \
+                 made anew takes a new token file: `hatrack token create NAME --class CLASS`; then `systemctl restart hatrack-agent`",
+            ),
             Self::Authority(error) => error.hint(),
             Self::Api(Failure::Unauthorized { .. }) => Some(
                 "the token has ended or was revoked: make a new one with `hatrack token create NAME --class CLASS`",
@@ -162,7 +179,7 @@ impl EnrollError {
         match self {
             Self::Denied(_) | Self::Failed(_) => jittered(refused),
             Self::Api(failure) => backoff.after(failure),
-            Self::Authority(_) | Self::Kubeconfig { .. } => backoff.again(Pace::Soon),
+            Self::Silent { .. } | Self::Authority(_) | Self::Kubeconfig { .. } => backoff.again(Pace::Soon),
             _ => backoff.again(Pace::Late),
         }
     }
@@ -187,8 +204,11 @@ pub struct Keeper {
     clock: Arc<Clock>,
     observations: watch::Receiver<Option<Arc<Observation>>>,
     enrolled: watch::Sender<Enrolled>,
+    /// How long the server of a kept identity may take to answer for the first time.
+    patience: Duration,
     backoff: Backoff,
     trouble: Trouble,
+    damage: Trouble,
 }
 
 impl Keeper {
@@ -203,18 +223,20 @@ impl Keeper {
     ) -> Self {
         let desk = Desk::new(config, &enrollment, Arc::clone(&clock));
         let backoff = Backoff::new(config.backoff);
-        Self { enrollment, desk, server, clock, observations, enrolled, backoff, trouble: Trouble::default() }
+        let patience = config.api.request_timeout.get();
+        let (trouble, damage) = (Trouble::default(), Trouble::default());
+        Self { enrollment, desk, server, clock, observations, enrolled, patience, backoff, trouble, damage }
     }
 
     /// Runs without end.
     pub async fn run(mut self) {
         loop {
             match self.turn().await {
-                Ok(None) => {
+                Ok(wait) => {
                     self.backoff.reset();
                     self.trouble.log_end("this machine has its certificate");
+                    sleep(wait.min(LONGEST_WAIT)).await;
                 }
-                Ok(Some(wait)) => sleep(wait).await,
                 Err(error) => {
                     self.trouble.log("this machine gets no certificate", &error, error.hint());
                     self.enrolled.send_modify(|enrolled| enrolled.trouble = Some(chain(&error)));
@@ -224,21 +246,21 @@ impl Keeper {
         }
     }
 
-    /// Does what is due; for how long there is nothing to do, if nothing was.
-    async fn turn(&mut self) -> Result<Option<Duration>, EnrollError> {
-        let identity = self.desk.on_disk(Identity::load).await?;
+    /// Does what is due; for how long there is nothing more to do.
+    async fn turn(&mut self) -> Result<Duration, EnrollError> {
+        let token = self.token();
+        let identity = self.kept(token.as_ref().ok()).await?;
         if let Some(identity) = &identity {
             self.clock.is_after(identity.received);
             self.enrolled.send_modify(|enrolled| enrolled.expires = Some(identity.expires));
-            self.clock.known().await;
         }
-        match due(identity.as_ref(), self.clock.now()) {
+        match self.due(identity.as_ref(), &token).await? {
             Due::In(wait) => {
                 self.enrolled.send_modify(|enrolled| enrolled.trouble = None);
-                return Ok(Some(wait));
+                return Ok(wait);
             }
             Due::Renewal => {
-                let Some(identity) = identity else { return Ok(None) };
+                let Some(identity) = identity else { return Ok(Duration::ZERO) };
                 let applicant = self.applicant().await?;
                 self.desk.apply(&self.server, &identity.cluster, &applicant).await?;
             }
@@ -246,7 +268,7 @@ impl Keeper {
                 self.enrolled.send_modify(|enrolled| {
                     enrolled.trouble.get_or_insert_with(|| "asking for a certificate".to_owned());
                 });
-                let token = self.token()?;
+                let token = token?;
                 let applicant = self.applicant().await?;
                 let server = self.enrollment.server.as_deref().unwrap_or(&token.server);
                 let authority = authority::fetch(server, &token.ca_hashes).await?;
@@ -255,7 +277,47 @@ impl Keeper {
             }
         }
         self.server.renewed();
-        Ok(None)
+        Ok(Duration::ZERO)
+    }
+
+    /// The kept identity, if there is one to use, at the address that root names now.
+    async fn kept(&mut self, token: Option<&TokenFile>) -> Result<Option<Identity>, EnrollError> {
+        let identity = match self.desk.on_disk(Identity::load).await {
+            Err(error @ IdentityError::Damaged(_)) => {
+                self.damage.log("the kept identity cannot be used: a new one is needed", &error, None);
+                return Ok(None);
+            }
+            kept => kept?,
+        };
+        let Some(mut identity) = identity else { return Ok(None) };
+        self.damage.log_end("there is an identity to use again");
+        let of_token = token.filter(|token| authority::is_named(&identity.cluster.authority, &token.ca_hashes));
+        let named = self.enrollment.server.as_ref().or(of_token.map(|token| &token.server));
+        let Some(server) = named.filter(|server| **server != identity.cluster.server).cloned() else {
+            return Ok(Some(identity));
+        };
+        tracing::info!(before = identity.cluster.server, now = server, "the API server has another address");
+        identity.cluster.server.clone_from(&server);
+        self.desk.on_disk(move |folder| identity::rename_server(folder, &server)).await?;
+        self.server.renewed();
+        Ok(Some(identity))
+    }
+
+    /// What is due by the API server's time. While it says nothing, an identity stands whatever the wall clock says, unless root has brought a
+    /// token of another authority: the cluster of this identity may be gone for good.
+    async fn due(
+        &self,
+        identity: Option<&Identity>,
+        token: &Result<TokenFile, EnrollError>,
+    ) -> Result<Due, EnrollError> {
+        let Some(identity) = identity else { return Ok(Due::Enrollment) };
+        if timeout(self.patience, self.clock.known()).await.is_ok() {
+            return Ok(due(identity, self.clock.now()));
+        }
+        match token {
+            Ok(token) if !authority::is_named(&identity.cluster.authority, &token.ca_hashes) => Ok(Due::Enrollment),
+            _ => Err(EnrollError::Silent { server: identity.cluster.server.clone() }),
+        }
     }
 
     fn token(&self) -> Result<TokenFile, EnrollError> {
@@ -282,8 +344,10 @@ impl Keeper {
 }
 
 /// Two thirds of what was left of the certificate when it was received.
-fn due(identity: Option<&Identity>, now: Timestamp) -> Due {
-    let Some(identity) = identity.filter(|identity| now < identity.expires) else { return Due::Enrollment };
+fn due(identity: &Identity, now: Timestamp) -> Due {
+    if now >= identity.expires {
+        return Due::Enrollment;
+    }
     let life = identity.expires.duration_since(identity.received);
     let renewal = identity.received + SignedDuration::from_secs(life.as_secs() / 3 * 2);
     match Duration::try_from(renewal.duration_since(now)) {
@@ -392,11 +456,10 @@ mod tests {
         let at = |seconds: i64| Timestamp::from_second(1_000_000 + seconds).unwrap();
         let cluster = Cluster { server: "https://a".to_owned(), authority: vec![] };
         let identity = Identity { cluster, received: at(0), expires: at(600) };
-        assert_eq!(due(None, at(0)), Due::Enrollment);
-        assert_eq!(due(Some(&identity), at(0)), Due::In(Duration::from_secs(400)));
-        assert_eq!(due(Some(&identity), at(399)), Due::In(Duration::from_secs(1)));
-        assert_eq!(due(Some(&identity), at(400)), Due::Renewal);
-        assert_eq!(due(Some(&identity), at(599)), Due::Renewal);
-        assert_eq!(due(Some(&identity), at(600)), Due::Enrollment);
+        assert_eq!(due(&identity, at(0)), Due::In(Duration::from_secs(400)));
+        assert_eq!(due(&identity, at(399)), Due::In(Duration::from_secs(1)));
+        assert_eq!(due(&identity, at(400)), Due::Renewal);
+        assert_eq!(due(&identity, at(599)), Due::Renewal);
+        assert_eq!(due(&identity, at(600)), Due::Enrollment);
     }
 }

@@ -1,14 +1,17 @@
 //! What can come of a request, classified in this one place.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use http::StatusCode;
+use rustls::CertificateError;
 use serde::Deserialize;
 
 use super::credentials::CredentialsError;
 
 /// An error of any kind below ours.
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// Why a request did not do what it was for.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +158,10 @@ impl Failure {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Credentials(_) => Some("enroll this machine, or correct [api] in the agent's configuration"),
+            Self::Unreachable(cause) if is_of_another_authority(cause.as_ref()) => Some(
+                "the server's certificate is of another authority than this machine enrolled with: make sure of the address; if the cluster was \
+                 made anew, give this machine a new token file and restart the agent",
+            ),
             Self::Unauthorized { .. } => {
                 Some("renew this machine's certificate; the agent reads it when the file changes")
             }
@@ -196,6 +203,14 @@ impl Failure {
             Self::Server { .. } => "server_error",
         }
     }
+}
+
+/// Whether a connection failed for the authority that signed the server's certificate. What an [`io::Error`] holds is not among its sources.
+fn is_of_another_authority(error: &(dyn Error + 'static)) -> bool {
+    let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)))
+        || held.is_some_and(|held| is_of_another_authority(held))
+        || error.source().is_some_and(is_of_another_authority)
 }
 
 /// `metav1.Status`, as far as it is used.

@@ -100,7 +100,12 @@ pub async fn fetch(server: &str, hashes: &[String]) -> Result<Vec<Vec<u8>>, Auth
     Ok(wanted.into_iter().map(|certificate| certificate.to_vec()).collect())
 }
 
-fn hash(certificate: &CertificateDer<'_>) -> String {
+/// Whether one of these certificates (DER) has one of these hashes.
+pub fn is_named(authority: &[Vec<u8>], hashes: &[String]) -> bool {
+    authority.iter().any(|certificate| hashes.contains(&hash(certificate)))
+}
+
+fn hash(certificate: &[u8]) -> String {
     hash_text(digest(&SHA256, certificate).as_ref())
 }
 

@@ -43,7 +43,10 @@ pub enum IdentityError {
     /// A key cannot be made or used.
     #[error("failed to make a key")]
     Key(#[source] rcgen::Error),
-    /// The file is not what the agent writes, or the certificate is none.
+    /// The file is not what the agent writes: it is as good as none, and is replaced.
+    #[error("`{0}` cannot be understood")]
+    Damaged(String),
+    /// The certificate is none, or another's.
     #[error("{0}")]
     Content(&'static str),
 }
@@ -148,7 +151,7 @@ impl Identity {
         Ok(Issued { identity: Self { cluster, received: now, expires }, certificate: certificate.to_vec() })
     }
 
-    /// The identity that was put away, if there is one. A file that cannot be understood is as good as none, and is replaced.
+    /// The identity that was put away, if there is one.
     pub fn load(folder: &Path) -> Result<Option<Self>, IdentityError> {
         let path = folder.join(FILE_NAME);
         let text = match fs::read(&path) {
@@ -156,11 +159,7 @@ impl Identity {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(IdentityError::file("read", &path)(error)),
         };
-        let identity = Self::parse(&text);
-        if identity.is_none() {
-            tracing::error!(file = %path.display(), "the kept identity cannot be understood: a new one is needed");
-        }
-        Ok(identity)
+        Self::parse(&text).map(Some).ok_or_else(|| IdentityError::Damaged(path.display().to_string()))
     }
 
     fn parse(text: &[u8]) -> Option<Self> {
@@ -199,6 +198,16 @@ impl Issued {
         let path = folder.join(FILE_NAME);
         files::replace(&path, format!("{file:#}\n").as_bytes()).map_err(IdentityError::file("write", &path))
     }
+}
+
+/// Gives the kept identity another address for its cluster: certificate, key and authority stay.
+pub fn rename_server(folder: &Path, server: &str) -> Result<(), IdentityError> {
+    let path = folder.join(FILE_NAME);
+    let text = fs::read(&path).map_err(IdentityError::file("read", &path))?;
+    let damaged = || IdentityError::Damaged(path.display().to_string());
+    let mut file: Value = serde_json::from_slice(&text).map_err(|_| damaged())?;
+    *file.pointer_mut("/clusters/0/cluster/server").ok_or_else(damaged)? = json!(server);
+    files::replace(&path, format!("{file:#}\n").as_bytes()).map_err(IdentityError::file("write", &path))
 }
 
 fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
@@ -270,6 +279,12 @@ mod tests {
         let issued = Identity::issued(cluster, certificate.as_bytes(), &pending, "a", Timestamp::UNIX_EPOCH).unwrap();
         issued.save(folder.path(), &pending).unwrap();
         assert_eq!(Identity::load(folder.path()).unwrap().as_ref(), Some(&*issued));
+        rename_server(folder.path(), "https://b").unwrap();
+        let moved = Cluster { server: "https://b".to_owned(), authority: vec![b"der".to_vec()] };
+        assert_eq!(
+            Identity::load(folder.path()).unwrap(),
+            Some(Identity { cluster: moved, ..Identity::clone(&issued) })
+        );
         let text = fs::read(folder.path().join(FILE_NAME)).unwrap();
         for length in (0..text.len() - 2).step_by(7) {
             assert_eq!(Identity::parse(&text[..length]), None, "{length} bytes");

@@ -14,14 +14,14 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use nix::unistd::User;
 use tokio::time::{sleep, timeout};
 
-use super::identity::{Cluster, Identity};
+use super::identity::{Cluster, Identity, IdentityError};
 use super::request::Applicant;
 use super::{Desk, EnrollError, file};
 use crate::client::ApiServer;
 use crate::client::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::log::Trouble;
+use crate::log::{Trouble, chain};
 use crate::metrics::Requests;
 
 /// Gets a certificate unless there is one that lasts, and gives the state folder to `owner`.
@@ -36,7 +36,14 @@ pub fn run(config: &Config, kubeconfig: &Path, owner: Option<&str>, patience: Du
 }
 
 async fn enroll(config: &Config, kubeconfig: &Path) -> anyhow::Result<()> {
-    if let Some(identity) = Identity::load(&config.state_dir)?
+    let kept = match Identity::load(&config.state_dir) {
+        Err(error @ IdentityError::Damaged(_)) => {
+            tracing::warn!(error = chain(&error), "the kept identity cannot be used: a new one is needed");
+            None
+        }
+        kept => kept?,
+    };
+    if let Some(identity) = kept
         && identity.expires > Timestamp::now()
     {
         tracing::info!(expires = %identity.expires, "this machine has a certificate: it renews it by itself");

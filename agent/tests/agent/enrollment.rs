@@ -10,6 +10,9 @@ use hatrack_api::cluster_node::Class;
 use hatrack_api::enrollment::{CLASS_ANNOTATION, HARDWARE_ID_ANNOTATION, groups, hash_text};
 use hatrack_testbed::{BootstrapToken, ControlPlane, FaultProxy, Matcher, Response, soon};
 use http::{Method, StatusCode};
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
@@ -17,8 +20,11 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::config::Kubeconfig;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use serde_json::json;
-use tokio::task::spawn_blocking;
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Duration, sleep};
 
 use crate::clock::{WallClock, skewed};
@@ -245,4 +251,162 @@ async fn a_machine_that_boots_in_the_wrong_year_enrolls_and_stays_when_it_learns
     skewed(&agent, 0.0).await;
     agent.ready().await;
     assert_eq!(agent.count("asked for a certificate"), 0, "the one it has is good");
+}
+
+/// An address of the API server that can go away, as that of a host which is gone: connections are passed on as they are.
+struct Address {
+    url: String,
+    passing: JoinHandle<()>,
+}
+
+impl Address {
+    async fn of(bench: &Bench) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let server = bench.plane.url().trim_start_matches("https://").to_owned();
+        let passing = tokio::spawn(async move {
+            loop {
+                let (mut from, _) = listener.accept().await.unwrap();
+                let server = server.clone();
+                tokio::spawn(async move {
+                    let mut to = TcpStream::connect(server).await.unwrap();
+                    copy_bidirectional(&mut from, &mut to).await
+                });
+            }
+        });
+        Self { url, passing }
+    }
+
+    async fn goes_away(self) {
+        self.passing.abort();
+        assert!(self.passing.await.unwrap_err().is_cancelled());
+    }
+}
+
+fn kept_file(bench: &Bench) -> Value {
+    serde_json::from_slice(&std::fs::read(bench.setup().state_dir().join("kubeconfig")).unwrap()).unwrap()
+}
+
+/// Enrolls the machine and stops its agent.
+async fn enrolled(bench: &Bench) {
+    bench.allow(&bench.name, &bench.identity).await;
+    let agent = setup(bench).start();
+    decide(bench, &request(bench).await, "Approved", "").await;
+    agent.ready().await;
+    assert!(agent.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_machine_whose_api_server_has_another_address_goes_there_with_the_certificate_that_it_has() {
+    let (bench, token) = machine_with_a_token().await;
+    let founder = Address::of(&bench).await;
+    write_token_for(&bench, &founder.url, &token.token, &bench.plane.ca_hash().unwrap());
+    enrolled(&bench).await;
+    let before = kept_file(&bench);
+    assert_eq!(before["clusters"][0]["cluster"]["server"], json!(founder.url));
+    founder.goes_away().await;
+
+    // A new token file for the same cluster.
+    write_token(&bench, &token.token, &bench.plane.ca_hash().unwrap());
+    let agent = setup(&bench).start();
+    agent.ready().await;
+    assert_eq!(agent.count("asked for a certificate"), 0, "the one that it has is good");
+    let mut after = before.clone();
+    after["clusters"][0]["cluster"]["server"] = json!(bench.plane.url());
+    assert_eq!(kept_file(&bench), after, "key, certificate and authority stay");
+    assert!(agent.stop().await.success());
+
+    // The configuration's comes before the token file's.
+    let another = Address::of(&bench).await;
+    let mut setup = setup(&bench);
+    setup.tables = setup.tables.replace("[enrollment]", &format!("[enrollment]\nserver = \"{}\"", another.url));
+    setup.start().ready().await;
+    after["clusters"][0]["cluster"]["server"] = json!(another.url);
+    assert_eq!(kept_file(&bench), after);
+}
+
+/// What the machine knows of its cluster after that was made anew at the same address: another authority's certificate.
+fn cluster_is_made_anew(bench: &Bench) {
+    let authority = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let mut file = kept_file(bench);
+    file["clusters"][0]["cluster"]["certificate-authority-data"] = json!(ByteString(authority.into_bytes()));
+    std::fs::write(bench.setup().state_dir().join("kubeconfig"), file.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_of_a_cluster_that_was_made_anew_says_so_and_enrolls_with_a_new_token() {
+    let (bench, token) = machine_with_a_token().await;
+    enrolled(&bench).await;
+    let good = kept_file(&bench);
+    cluster_is_made_anew(&bench);
+    std::fs::remove_file(bench.setup().folder.join("token")).unwrap();
+    let agent = setup(&bench).start();
+    let line = agent.says("this machine's ClusterNode cannot be read").await;
+    assert!(line.to_string().contains("give this machine a new token file"), "{line}");
+    agent.not_ready("which has not answered since the agent started").await;
+
+    // A token file that names neither authority changes nothing and is shown to nobody.
+    write_token(&bench, &token.token, &hash_text(&[0xab; 32]));
+    agent.not_ready("is not of the cluster that the token file is for").await;
+    assert_ne!(kept_file(&bench)["clusters"], good["clusters"]);
+
+    write_token(&bench, &token.token, &bench.plane.ca_hash().unwrap());
+    decide(&bench, &request(&bench).await, "Approved", "").await;
+    agent.ready().await;
+    assert_eq!(kept_file(&bench)["clusters"], good["clusters"]);
+}
+
+#[tokio::test]
+async fn a_time_that_was_wrong_at_first_puts_off_no_renewal() {
+    let (bench, _) = machine_with_a_token().await;
+    bench.allow(&bench.name, &bench.identity).await;
+    // A certificate of which two thirds are over by the API server's clock, and nothing by what that says first.
+    let long = SignedDuration::from_hours(24);
+    let now = Timestamp::now();
+    let proxy = bench.proxy();
+    let user = &bench.identity;
+    let file = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "hatrack",
+        "clusters": [{"name": "hatrack", "cluster": {
+            "server": proxy.url(), "certificate-authority-data": ByteString(user.ca_pem.clone().into_bytes()),
+        }}],
+        "users": [{"name": "hatrack", "user": {
+            "client-certificate-data": ByteString(user.cert_pem.clone().into_bytes()),
+            "client-key-data": ByteString(user.key_pem.clone().into_bytes()),
+        }}],
+        "contexts": [{"name": "hatrack", "context": {"cluster": "hatrack", "user": "hatrack"}}],
+        "extensions": [{"name": "society.zeta.io/enrollment", "extension": {"received": now - long * 3}}],
+    });
+    std::fs::create_dir(bench.setup().state_dir()).unwrap();
+    std::fs::write(bench.setup().state_dir().join("kubeconfig"), file.to_string()).unwrap();
+    let past = DateTimePrinter::new().timestamp_to_rfc9110_string(&(now - long * 5)).unwrap();
+    let wrong =
+        Response::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "starting").header("date", &past);
+    proxy.answer(Matcher::new(Method::GET, "/clusternodes"), wrong, 1);
+    let agent = setup(&bench).start();
+    let asked = request(&bench).await;
+    assert_eq!(asked.spec.username, Some(format!("society:node:{}", bench.name)), "by the certificate that it has");
+    decide(&bench, &asked, "Approved", "").await;
+    agent.says("received a certificate").await;
+}
+
+#[tokio::test]
+async fn an_identity_that_cannot_be_understood_is_said_once() {
+    let (bench, _) = machine_with_a_token().await;
+    std::fs::remove_file(bench.setup().folder.join("token")).unwrap();
+    std::fs::create_dir(bench.setup().state_dir()).unwrap();
+    let kept = bench.setup().state_dir().join("kubeconfig");
+    std::fs::write(&kept, "{").unwrap();
+    let agent = setup(&bench).start();
+    agent.says("the kept identity cannot be").await;
+    // Each try is a failure that is shown: what is shown now is of a try after it.
+    for _ in 0..3 {
+        let token = bench.setup().folder.join("token");
+        std::fs::write(&token, "name =").unwrap();
+        agent.not_ready("cannot be understood").await;
+        std::fs::remove_file(&token).unwrap();
+        agent.not_ready("failed to read the token file").await;
+    }
+    let said = agent.lines().iter().filter(|line| line.to_string().contains("the kept identity")).count();
+    assert_eq!(said, 1);
 }
