@@ -17,6 +17,7 @@
 
 mod files;
 mod heard;
+mod obstacles;
 mod record;
 mod seat;
 mod step;
@@ -24,6 +25,7 @@ mod systemd;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use self::obstacles::Obstacles;
 use self::record::{End, Kept, KeptFile, Record, Renewed, Stage};
 use self::seat::Seat;
 use self::step::{Act, Orders, Units};
@@ -100,7 +103,7 @@ pub struct Wearer {
     looked_at: Option<Instant>,
     /// Whether something was heard of them since.
     has_news: bool,
-    failure: Option<String>,
+    obstacles: Obstacles,
     trouble: Trouble,
     wakes_at: Option<Duration>,
 }
@@ -135,7 +138,7 @@ impl Wearer {
             systemd: None,
             looked_at: None,
             has_news: false,
-            failure: None,
+            obstacles: Obstacles::default(),
             trouble: Trouble::default(),
             wakes_at: None,
         }
@@ -161,18 +164,17 @@ impl Wearer {
         let before: Vec<_> = self.kept.records.values().map(|record| record.stage).collect();
         self.decide();
         self.tell();
-        let done = self.act().await;
+        self.obstacles.all = self.act().await.err();
         self.forget();
-        self.failure = done.err();
-        if let Some(why) = &self.failure {
-            let hint = "hats are started over D-Bus: see wear.bus and wear.folder in the configuration";
-            self.trouble.log("hats cannot be put on or taken off", &Said(why.clone()), Some(hint));
-        } else {
+        for (why, hint) in self.obstacles.each() {
+            self.trouble.log("hats cannot be put on or taken off", &Said(why.to_owned()), Some(hint));
+        }
+        if self.obstacles.is_empty() {
             self.trouble.log_end("hats can be put on and taken off again");
         }
         self.tell();
         let after: Vec<_> = self.kept.records.values().map(|record| record.stage).collect();
-        self.failure.is_none() && before != after
+        self.obstacles.all.is_none() && before != after
     }
 
     /// What is to be worn; `None` when the object does not say.
@@ -226,17 +228,17 @@ impl Wearer {
             if matches!(verdict, Verdict::Wear { .. }) && self.is_kept_waiting(&assignment) {
                 verdict = Verdict::Wait("waiting for another hat to give its devices back", None);
             }
+            // What has ended begins anew by what the operator says now, not by what it once said.
+            let has_ended = self.kept.records.get(&uid).is_some_and(|record| record.stage == Stage::Ended);
+            if is_known || !has_ended {
+                self.settle(&uid, Some((assignment.clone(), ends)), &verdict, now);
+            }
             if let Verdict::Wait(why, until) = verdict {
                 self.wake(until);
                 let since = waiting.get(&uid).and_then(|(_, _, since)| since.clone());
                 if !self.kept.records.contains_key(&uid) {
-                    self.waiting.insert(uid.clone(), (assignment.clone(), why, since));
+                    self.waiting.insert(uid, (assignment, why, since));
                 }
-            }
-            // What has ended begins anew by what the operator says now, not by what it once said.
-            let has_ended = self.kept.records.get(&uid).is_some_and(|record| record.stage == Stage::Ended);
-            if is_known || !has_ended {
-                self.settle(&uid, Some((assignment, ends)), &verdict, now);
             }
         }
         let gone: Vec<String> = self.kept.records.keys().filter(|uid| !seen.contains(*uid)).cloned().collect();
@@ -301,6 +303,11 @@ impl Wearer {
                 (record.stage, record.end, record.ending_since) = (Stage::Starting, None, None);
                 (record.ordered, record.has_own_units, record.transitions) = (false, false, number);
             }
+            // An agent before this one was to begin it and had not asked the service manager yet: it is as if it had not been assigned.
+            Verdict::Wait(..) if record.stage == Stage::Starting && !record.ordered => {
+                remove_files(&self.config.folder, record);
+                self.kept.records.remove(uid);
+            }
             Verdict::Wear { .. } | Verdict::Wait(..) => {}
         }
     }
@@ -315,11 +322,10 @@ impl Wearer {
         self.wakes_at = [self.wakes_at, at].into_iter().flatten().min();
     }
 
-    /// Writes files, and brings the targets to where the records want them.
+    /// Writes files, and brings the targets to where the records want them. What is wrong with one hat alone is among the obstacles.
     async fn act(&mut self) -> Result<(), String> {
-        let saved = self.save();
-        let records = self.kept.records.values().filter(|record| record.stage != Stage::Ended);
-        let written = saved.and(records.map(|record| self.write_files(record)).fold(Ok(()), Result::and));
+        let kept = self.save();
+        self.write_files();
         let live =
             |record: &&Record| record.stage != Stage::Ended && (record.ordered || record.stage == Stage::Starting);
         let mut hats: BTreeSet<String> =
@@ -330,11 +336,12 @@ impl Wearer {
         if hats.is_empty() && self.found {
             self.units.clear();
             self.orders.clear();
+            self.obstacles.refused.clear();
             self.systemd = None;
-            return written;
+            return kept;
         }
         if !self.is_look_due() {
-            return written;
+            return kept;
         }
         if self.systemd.is_none() {
             let connected = Systemd::connect(&self.config.bus, self.config.deadline.get()).await;
@@ -349,17 +356,33 @@ impl Wearer {
         hats.extend(strays);
         self.orders.retain(|hat, _| hats.contains(hat));
         self.units.retain(|hat, _| hats.contains(hat));
+        self.obstacles.refused.retain(|hat, _| hats.contains(hat));
         if let Some(systemd) = &self.systemd {
             systemd.listen_for(&hats);
         }
-        for hat in hats {
-            // Nothing begins without its files, and everything ends without them.
-            if let Err(error) = self.bring(&hat, written.is_ok()).await {
-                self.systemd = None;
-                return Err(format!("hat@{hat}.target: {}", chain(&error)));
+        // What ends does not wait for what begins.
+        let (ends, others): (Vec<_>, Vec<_>) = hats.into_iter().partition(|hat| self.is_to_end(hat));
+        for hat in ends.into_iter().chain(others) {
+            match self.bring(&hat, kept.is_ok()).await {
+                Ok(()) => _ = self.obstacles.refused.remove(&hat),
+                Err(error) => {
+                    let why = format!("{}: {}", Seat::target(&hat), chain(&error));
+                    if !systemd::is_refusal(&error) {
+                        self.systemd = None;
+                        return Err(why);
+                    }
+                    self.obstacles.refused.insert(hat, why);
+                }
             }
         }
-        written
+        kept
+    }
+
+    /// Whether something of a hat is to be stopped: one of its wearers ends, or it has none.
+    fn is_to_end(&self, hat: &str) -> bool {
+        let mut live = self.kept.records.values().filter(|record| record.assignment.name == hat);
+        let is_wanted = |record: &Record| matches!(record.stage, Stage::Starting | Stage::Worn);
+        !live.clone().any(is_wanted) || live.any(|record| record.stage == Stage::Ending)
     }
 
     /// Whether units are to be looked at. Time, a renewal of the Lease and another observation say nothing about them.
@@ -383,7 +406,8 @@ impl Wearer {
         Ok(found.into_iter().filter(|hat| !wanted.contains(hat)).collect())
     }
 
-    async fn bring(&mut self, hat: &str, may_start: bool) -> zbus::Result<()> {
+    /// Looks at the units of a hat, and asks for what is to be done next.
+    async fn bring(&mut self, hat: &str, is_kept: bool) -> zbus::Result<()> {
         let Some(systemd) = &self.systemd else { return Ok(()) };
         let units = systemd.units(hat).await?;
         let orders = self.orders.entry(hat.to_owned()).or_default();
@@ -405,49 +429,70 @@ impl Wearer {
         } else {
             self.units.remove(hat)
         };
-        match act {
-            Act::Rest => Ok(()),
-            Act::Start if !may_start => {
+        let done = match act {
+            Act::Rest => return Ok(()),
+            // Nothing begins without its files, and everything ends without them.
+            Act::Start if !is_kept || self.obstacles.unwritten.contains_key(hat) => {
                 self.orders.remove(hat);
-                Ok(())
+                return Ok(());
             }
-            Act::Start => {
-                tracing::info!(hat, "a hat is put on");
-                records
-                    .iter_mut()
-                    .filter(|record| record.stage == Stage::Starting)
-                    .for_each(|record| record.ordered = true);
-                // Before it is done: an agent that is killed now finds that it was done.
-                if let Err(why) = self.save() {
-                    tracing::warn!(why, "what is started cannot be kept");
-                }
-                let Some(systemd) = &self.systemd else { return Ok(()) };
-                let started = systemd.start(hat).await;
-                if started.is_err() {
-                    self.orders.remove(hat);
-                }
-                started
+            Act::Start => self.start(hat).await,
+            Act::Stop => systemd.stop(hat).await.inspect(|()| tracing::info!(hat, "a hat is taken off")),
+        };
+        if done.is_err() {
+            self.orders.remove(hat);
+        }
+        done
+    }
+
+    async fn start(&mut self, hat: &str) -> zbus::Result<()> {
+        let mut first = Vec::new();
+        for (uid, record) in &mut self.kept.records {
+            if record.assignment.name == hat && record.stage == Stage::Starting && !record.ordered {
+                record.ordered = true;
+                first.push(uid.clone());
             }
-            Act::Stop => {
-                tracing::info!(hat, "a hat is taken off");
-                let stopped = systemd.stop(hat).await;
-                if stopped.is_err() {
-                    self.orders.remove(hat);
-                }
-                stopped
+        }
+        // Before it is done: an agent that is killed now finds that it was done.
+        self.keep_ordered();
+        let Some(systemd) = &self.systemd else { return Ok(()) };
+        let started = systemd.start(hat).await;
+        match &started {
+            Ok(()) => tracing::info!(hat, "a hat is put on"),
+            // Nothing has been started.
+            Err(error) if systemd::is_refusal(error) => {
+                let records = self.kept.records.iter_mut().filter(|(uid, _)| first.contains(uid));
+                records.for_each(|(_, record)| record.ordered = false);
+                self.keep_ordered();
             }
+            Err(_) => {}
+        }
+        started
+    }
+
+    fn keep_ordered(&mut self) {
+        if let Err(why) = self.save() {
+            tracing::warn!(why, "what is started cannot be kept");
         }
     }
 
-    fn write_files(&self, record: &Record) -> Result<(), String> {
+    /// Writes the files of all wearers.
+    fn write_files(&mut self) {
+        let live = self.kept.records.values().filter(|record| record.stage != Stage::Ended);
+        let written = live.map(|record| (record.assignment.name.clone(), self.write_files_of(record)));
+        self.obstacles.unwritten = written.filter_map(|(hat, written)| Some((hat, written.err()?))).collect();
+    }
+
+    fn write_files_of(&self, record: &Record) -> Result<(), String> {
         let seat = Seat::of(&record.assignment)?;
         // Before the first look nothing is known of the devices: what was written stands.
         let Some(observation) = self.inputs.observations.borrow().clone() else { return Ok(()) };
         let devices: Vec<&Device> = held(&observation, &record.assignment).collect();
         let is_ending = record.stage == Stage::Ending;
         let texts = files::texts(&self.node, &record.assignment, &devices, record.transitions, is_ending);
-        files::write(&self.config.folder, &seat, &texts)
-            .map_err(|error| format!("{} cannot be written: {error}", self.config.folder.display()))
+        files::write(&self.config.folder, &seat, &texts).map_err(|error| {
+            format!("the files of {} in {} cannot be written: {error}", seat.hat, self.config.folder.display())
+        })
     }
 
     /// Removes the files of what has ended, and the record of what is not assigned any more.
@@ -459,11 +504,7 @@ impl Wearer {
             if record.stage != Stage::Ended {
                 return true;
             }
-            if let Ok(seat) = Seat::of(&record.assignment)
-                && let Err(error) = files::remove(folder, &seat)
-            {
-                tracing::warn!(%error, binding = uid, "the files of a hat that has ended cannot be removed");
-            }
+            remove_files(folder, record);
             assigned.as_ref().is_none_or(|assigned| assigned.contains(uid))
         });
         if let Err(why) = self.save() {
@@ -492,7 +533,7 @@ impl Wearer {
         for (uid, record) in &mut self.kept.records {
             let units = self.units.get(&record.assignment.name);
             let orders = self.orders.get(&record.assignment.name).copied().unwrap_or_default();
-            let (state, message) = report(record, units, orders, self.failure.as_deref());
+            let (state, message) = report(record, units, orders, self.obstacles.of(&record.assignment.name));
             let message = with_devices(message, observation.as_deref(), &record.assignment, state);
             let since = match &record.reported {
                 Some((last, since)) if *last == state => since.clone(),
@@ -530,7 +571,7 @@ impl Wearer {
     async fn pause(&mut self) {
         let now = since_boot();
         let mut wait = self.wakes_at.map(|at| at.saturating_sub(now).min(LONGEST_WAIT));
-        if self.failure.is_some() {
+        if !self.obstacles.is_empty() {
             wait = Some(wait.map_or(self.retry, |wait| wait.min(self.retry)));
         }
         if self.systemd.is_some() {
@@ -575,11 +616,19 @@ fn held<'a>(observation: &'a Observation, assignment: &'a HatAssignment) -> impl
     observation.inventory().devices.iter().filter(|device| assignment.devices.contains(&device.name))
 }
 
+fn remove_files(folder: &Path, record: &Record) {
+    if let Ok(seat) = Seat::of(&record.assignment)
+        && let Err(error) = files::remove(folder, &seat)
+    {
+        tracing::warn!(%error, binding = seat.binding, "the files of a hat that is not worn cannot be removed");
+    }
+}
+
 /// State and message of a record.
-fn report(record: &Record, units: Option<&Units>, orders: Orders, failure: Option<&str>) -> (WornState, String) {
+fn report(record: &Record, units: Option<&Units>, orders: Orders, obstacle: Option<&str>) -> (WornState, String) {
     let target = Seat::target(&record.assignment.name);
     match record.stage {
-        Stage::Starting => match (failure, units) {
+        Stage::Starting => match (obstacle, units) {
             (Some(why), _) => (WornState::Failed, why.to_owned()),
             (None, Some(units)) if orders.start && units.target.is_at_rest() => {
                 (WornState::Failed, format!("{target} did not start"))
@@ -593,12 +642,12 @@ fn report(record: &Record, units: Option<&Units>, orders: Orders, failure: Optio
             Some(units) if !units.failed().is_empty() => {
                 (WornState::Failed, format!("{} failed: see `journalctl -u`", units.failed().join(", ")))
             }
-            _ => (WornState::Running, failure.unwrap_or_default().to_owned()),
+            _ => (WornState::Running, obstacle.unwrap_or_default().to_owned()),
         },
         Stage::Ending => {
             let running = units.map(|units| units.running().join(", ")).unwrap_or_default();
             let waits = if running.is_empty() { String::new() } else { format!("waiting for {running} to stop") };
-            (WornState::Stopping, failure.map_or(waits, str::to_owned))
+            (WornState::Stopping, obstacle.map_or(waits, str::to_owned))
         }
         Stage::Ended if record.end.is_none_or(End::is_final) => (WornState::Stopped, String::new()),
         Stage::Ended => (WornState::Failed, record.end.map_or("", End::words).to_owned()),

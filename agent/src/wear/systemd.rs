@@ -19,6 +19,7 @@ use super::seat::Seat;
 use super::step::{Unit, Units};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
+const BUS: &str = "org.freedesktop.DBus";
 pub(super) const PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
@@ -160,6 +161,12 @@ impl Drop for Systemd {
     fn drop(&mut self) {
         self.listener.abort();
     }
+}
+
+/// Whether the service manager has answered, and does not do what it was asked for. An error of the bus itself is no answer of it.
+pub fn is_refusal(error: &zbus::Error) -> bool {
+    let zbus::Error::MethodError(_, _, answer) = error else { return false };
+    answer.header().sender().is_none_or(|sender| sender.as_str() != BUS)
 }
 
 /// What was heard is whole at every moment, also when somebody who held it has panicked.

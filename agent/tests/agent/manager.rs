@@ -64,6 +64,18 @@ impl Manager {
         self.run(&["daemon-reload"]);
     }
 
+    /// Makes it impossible to start a unit, as `systemctl mask` does.
+    pub fn mask(&self, unit: &str) {
+        symlink("/dev/null", self.units().join(unit)).unwrap();
+        self.run(&["daemon-reload"]);
+    }
+
+    /// Takes that back.
+    pub fn unmask(&self, unit: &str) {
+        fs::remove_file(self.units().join(unit)).unwrap();
+        self.run(&["daemon-reload"]);
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("systemctl");
         command.arg("--user").args(arguments).env("XDG_RUNTIME_DIR", self.folder.join("run"));

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use hatrack_api::ClusterNode;
 use hatrack_api::cluster_node::{WornHat, WornState};
-use hatrack_testbed::unique;
+use hatrack_testbed::{Matcher, Response, unique};
+use http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use nix::sys::signal::Signal;
@@ -425,4 +426,102 @@ async fn a_bus_that_goes_and_comes_back_changes_nothing_and_is_listened_to_again
     dressing.manager.run(&["stop", &dressing.service()]);
     dressing.manager.run(&["stop", &dressing.target()]);
     dressing.worn("b", WornState::Failed).await;
+}
+
+#[tokio::test]
+async fn a_hat_that_cannot_be_started_stands_in_the_way_of_no_other() {
+    let dressing = Dressing::sleeping().await;
+    // Before the other by name.
+    let masked = unique("a-masked");
+    let target = format!("hat@{masked}.target");
+    dressing.manager.mask(&target);
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    let mut entry = dressing.entry("masked");
+    entry["name"] = json!(masked);
+    dressing.assign(&[entry.clone(), dressing.entry("b")]).await;
+    let failed = dressing.worn("masked", WornState::Failed).await;
+    assert!(failed.message.contains(&format!("{target} is masked")), "{failed:?}");
+    let running = dressing.worn("b", WornState::Running).await;
+    assert_eq!(running.message, "", "what is wrong with one hat is said of that alone");
+    let mut released = dressing.entry("b");
+    released["phase"] = json!("Released");
+    dressing.assign(&[entry.clone(), released]).await;
+    dressing.worn("b", WornState::Stopped).await;
+    assert_eq!(dressing.manager.property(&dressing.service(), "ActiveState"), "inactive");
+
+    // Behind a fence as well: nothing of what cannot be started runs.
+    dressing.assign(&[entry.clone(), dressing.entry("c")]).await;
+    dressing.worn("c", WornState::Running).await;
+    let pid = dressing.pid();
+    let fence = Patch::Merge(json!({"spec": {"leaseTransitions": 3}}));
+    let fenced = dressing.bench.leases().patch(&dressing.bench.name, &PatchParams::default(), &fence).await.unwrap();
+    dressing.bench.lease_until("a renewal", |lease| lease.spec != fenced.spec).await;
+    assert_ne!(dressing.pid(), pid, "it was stopped first");
+    dressing.worn("c", WornState::Running).await;
+
+    // What was never started has stopped, and starts once it can.
+    dressing.manager.unmask(&target);
+    dressing.worn("masked", WornState::Running).await;
+    dressing.manager.mask(&target);
+    entry["phase"] = json!("Released");
+    dressing.assign(&[entry, dressing.entry("c")]).await;
+    dressing.worn("masked", WornState::Stopped).await;
+}
+
+#[tokio::test]
+async fn a_stray_that_refuses_to_stop_and_a_folder_in_the_way_concern_nobody_else() {
+    let dressing = Dressing::sleeping().await;
+    let stray = format!("hat@{}.target", unique("a-stray"));
+    dressing.manager.unit(&stray, "[Unit]\nRefuseManualStop=yes\n");
+    dressing.manager.run(&["daemon-reload"]);
+    dressing.manager.run(&["start", &stray]);
+    let blocked = unique("b-blocked");
+    let agent = dressing.setup(dressing.bench.direct()).start();
+    agent.ready().await;
+    fs::write(dressing.folder().join(&blocked), "").unwrap();
+    let mut entry = dressing.entry("blocked");
+    entry["name"] = json!(blocked);
+    dressing.assign(&[entry, dressing.entry("b")]).await;
+    let running = dressing.worn("b", WornState::Running).await;
+    assert_eq!(running.message, "", "what is wrong with one hat is said of that alone");
+    let failed = dressing.worn("blocked", WornState::Failed).await;
+    assert!(failed.message.contains(&format!("the files of {blocked} in")), "{failed:?}");
+    agent.says(&format!("{stray}: ")).await;
+    dressing.assign(&[]).await;
+    dressing.manager.until(&dressing.service(), "inactive").await;
+    assert_eq!(dressing.manager.property(&stray, "ActiveState"), "active", "it cannot be stopped by hand");
+}
+
+#[tokio::test]
+async fn what_was_to_begin_before_a_start_waits_for_a_renewal() {
+    let dressing = Dressing::sleeping().await;
+    let proxy = dressing.bench.proxy();
+    let mut setup = dressing.setup(dressing.bench.through(&proxy));
+    let bus = dressing.manager.bus();
+    // Without a service manager the hat is kept as one that is to begin.
+    setup.tables = setup.tables.replace(&bus, "unix:path=/nowhere/bus");
+    let agent = setup.start();
+    agent.ready().await;
+    dressing.assign(&[dressing.entry("b")]).await;
+    dressing.worn("b", WornState::Failed).await;
+    agent.signal(Signal::SIGKILL);
+    agent.end().await;
+    let kept: Value = serde_json::from_slice(&fs::read(dressing.folder().join(".kept.json")).unwrap()).unwrap();
+    assert_eq!(kept["records"]["b"]["ordered"], json!(false), "{kept}");
+
+    // The object can be read, and the Lease cannot be renewed.
+    setup.tables = setup.tables.replace("unix:path=/nowhere/bus", &bus);
+    let lease = Matcher::new(Method::PUT, "/leases/");
+    let refused = Response::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "etcd is away");
+    proxy.answer(lease.clone(), refused, 1_000);
+    proxy.clear();
+    let agent = setup.start();
+    let waiting = dressing.worn("b", WornState::Starting).await;
+    assert_eq!(waiting.message, "waiting for a renewal of the Lease");
+    soon("attempts to renew the Lease", proxy.answered(&lease, 3)).await;
+    assert_eq!(agent.count("a hat is put on"), 0);
+    assert_eq!(dressing.manager.property(&dressing.target(), "ActiveState"), "inactive");
+    proxy.restore().unwrap();
+    dressing.worn("b", WornState::Running).await;
 }
