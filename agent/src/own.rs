@@ -19,13 +19,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::client::backoff::Backoff;
-use crate::client::outcome::Failure;
+use crate::client::outcome::{Failure, Pace};
 use crate::client::{ApiServer, Lines};
 use crate::config::Config;
 use crate::log::Trouble;
+
+/// A watch that is open for this long works, whether or not it has brought anything.
+const SOUND: Duration = Duration::from_secs(5);
 
 /// What is known of the object.
 #[derive(Debug, Clone, Default)]
@@ -151,6 +154,15 @@ pub struct Follower {
     trouble: Trouble,
 }
 
+/// What became of a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// It brought something, or lasted.
+    Well,
+    /// It ended as soon as it was open.
+    InVain,
+}
+
 #[derive(Deserialize)]
 struct NodeList {
     metadata: ListMeta,
@@ -183,7 +195,8 @@ impl Follower {
     pub async fn run(mut self) {
         loop {
             let pause = match self.round().await {
-                Ok(()) => jittered(self.backoff.min()),
+                Ok(Watched::Well) => jittered(self.backoff.min()),
+                Ok(Watched::InVain) => self.backoff.again(Pace::Soon),
                 Err(failure) => {
                     self.own.unreadable();
                     self.trouble.log("this machine's ClusterNode cannot be read", &failure, failure.hint());
@@ -197,11 +210,10 @@ impl Follower {
         }
     }
 
-    async fn round(&mut self) -> Result<(), Failure> {
+    /// Lists and watches. An answer to the list alone is no reason to come back soon: each round begins with one.
+    async fn round(&mut self) -> Result<Watched, Failure> {
         let known = self.own.get().version();
         let list: NodeList = self.server.get(&self.query).await?;
-        self.backoff.reset();
-        self.trouble.log_end("this machine's ClusterNode can be read again");
         let version = list.metadata.resource_version.unwrap_or_default();
         let (listed, node) = (number(Some(&version)), list.items.into_iter().next());
         if is_of_another_history(known, listed, node.as_ref()) {
@@ -215,22 +227,34 @@ impl Follower {
         let watch =
             format!("{query}&watch=true&allowWatchBookmarks=true&timeoutSeconds={end}&resourceVersion={version}");
         let lines = self.server.watch(&watch).await?;
-        match self.follow(lines).await {
-            Err(Failure::Gone | Failure::Broken(_)) => Ok(()),
-            result => result,
+        let mut watched = Watched::InVain;
+        match self.follow(lines, &mut watched).await {
+            Ok(()) | Err(Failure::Gone | Failure::Broken(_)) => Ok(watched),
+            Err(failure) => Err(failure),
         }
     }
 
-    async fn follow(&self, mut lines: Lines) -> Result<(), Failure> {
+    async fn follow(&mut self, mut lines: Lines, watched: &mut Watched) -> Result<(), Failure> {
+        let opened = Instant::now();
+        let sound_at = opened + SOUND.min(self.silence);
+        let mut silent_at = opened + self.silence;
         loop {
-            match timeout(self.silence, lines.next()).await {
-                Err(_) => {
+            tokio::select! {
+                line = lines.next() => {
+                    let Some(line) = line? else { return Ok(()) };
+                    self.take(&line)?;
+                    silent_at = Instant::now() + self.silence;
+                }
+                () = sleep_until(sound_at), if *watched == Watched::InVain => {}
+                () = sleep_until(silent_at) => {
                     tracing::debug!("the watch is silent: begin a new one");
                     return Ok(());
                 }
-                Ok(Ok(None)) => return Ok(()),
-                Ok(Ok(Some(line))) => self.take(&line)?,
-                Ok(Err(failure)) => return Err(failure),
+            }
+            if *watched == Watched::InVain {
+                *watched = Watched::Well;
+                self.backoff.reset();
+                self.trouble.log_end("this machine's ClusterNode can be read again");
             }
         }
     }

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use hatrack_api::{NODE_GROUP, NODE_USER_PREFIX};
+use hatrack_service::backoff::jittered;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData};
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::identity::IdentityError;
 use super::{EnrollError, object};
@@ -25,6 +26,9 @@ const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 
 /// How long one watch lasts. What came between two is seen by the second.
 const WATCH: Duration = Duration::from_mins(2);
+
+/// The longest time between two watches.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Who asks, and for what.
 #[derive(Debug)]
@@ -121,6 +125,8 @@ pub async fn certificate(server: &ApiServer, applicant: &Applicant, pending: &Pe
         if let Some(certificate) = follow(server, &request).await? {
             return Ok(certificate);
         }
+        // Who is in between may end watches as soon as they begin.
+        sleep(jittered(PAUSE)).await;
     }
 }
 

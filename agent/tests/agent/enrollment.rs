@@ -228,6 +228,18 @@ async fn k3s_is_asked_for_its_authority_alone_until_it_is_the_promised_one() {
 }
 
 #[tokio::test]
+async fn a_server_that_ends_watches_as_they_begin_is_not_asked_without_a_pause() {
+    let (bench, token) = machine_with_a_token().await;
+    let k3s = k3s(&bench);
+    k3s.answer(Matcher::watch(), Response::new(StatusCode::OK, ""), usize::MAX);
+    write_token_for(&bench, k3s.url(), &token.token, &bench.plane.ca_hash().unwrap());
+    let _agent = setup(&bench).start();
+    let watches = soon("watches in vain", k3s.answered(&Matcher::watch(), 3)).await;
+    let waited = watches[2].received.duration_since(watches[0].received).unwrap();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+}
+
+#[tokio::test]
 async fn a_machine_that_boots_in_the_wrong_year_enrolls_and_stays_when_it_learns_the_time() {
     let (bench, _) = machine_with_a_token().await;
     bench.allow(&bench.name, &bench.identity).await;

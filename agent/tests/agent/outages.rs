@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use hatrack_testbed::{Matcher, Response, timed};
+use hatrack_testbed::{FaultProxy, Matcher, Response, timed};
 use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::cluster::{Bench, system_name};
+use crate::program::Agent;
 use crate::soon;
 
 const MACHINE: &str = "server-8gpu";
@@ -129,6 +130,37 @@ async fn a_watch_that_is_refused_as_too_old_begins_anew() {
     bench.patch(json!({"spec": {"expects": {"gpus": 9}}})).await;
     let seen = |node: &hatrack_api::ClusterNode| node.status.as_ref().unwrap().observed_generation == Some(2);
     bench.node_until("the change", seen).await;
+}
+
+/// Every watch is answered so: it is asked for less and less often.
+async fn asked_less_and_less(answer: Response) -> (Bench, FaultProxy, Agent) {
+    let bench = Bench::new(MACHINE).await;
+    let proxy = bench.proxy();
+    proxy.answer(Matcher::watch(), answer, usize::MAX);
+    let agent = bench.through(&proxy).start();
+    let watches = soon("watches in vain", proxy.answered(&Matcher::watch(), 8)).await;
+    let waited = watches[7].received.duration_since(watches[6].received).unwrap();
+    // Half of `backoff.max`: the pause has grown as far as it can.
+    assert!(waited >= Duration::from_millis(150), "{waited:?}");
+    (bench, proxy, agent)
+}
+
+#[tokio::test]
+async fn a_server_that_lists_and_refuses_watches_is_asked_less_and_less_and_has_not_recovered_with_each_list() {
+    let busy = Response::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "no watches");
+    let (bench, proxy, agent) = asked_less_and_less(busy).await;
+    let (begins, ends) = ("this machine's ClusterNode cannot be read", "this machine's ClusterNode can be read again");
+    assert_eq!((agent.count(begins), agent.count(ends)), (1, 0));
+    proxy.restore().unwrap();
+    soon("a watch", proxy.answered(&Matcher::watch(), 9)).await;
+    bench.patch(json!({"spec": {"expects": {"gpus": 9}}})).await;
+    agent.says(ends).await;
+    assert_eq!(agent.count(begins), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_watches_as_they_begin_is_asked_less_and_less() {
+    asked_less_and_less(Response::new(StatusCode::OK, "")).await;
 }
 
 /// A status that is refused for its version so many times is written after all. Says how often that was told as trouble.
