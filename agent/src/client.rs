@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use self::credentials::{Credentials, Source};
 pub use self::lines::Lines;
 use self::outcome::Failure;
-use crate::clock::Clock;
+use crate::clock::{Clock, since_boot};
 use crate::config;
 use crate::metrics::Requests;
 
@@ -148,9 +148,10 @@ impl ApiServer {
     /// Sends a request; an answer that is no success is a failure.
     async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Failure> {
         let client = self.credentials.client().await?;
+        let sent = since_boot();
         let response = client.send(request).await.map_err(Failure::unreachable)?;
         if let Some(date) = date(response.headers()) {
-            self.clock.heard(date);
+            self.clock.heard(date, sent);
         }
         let status = response.status();
         if status.is_success() {

@@ -14,6 +14,9 @@ use tokio::sync::watch;
 /// A server's clock may be set, too: an estimate that is off by more than this is dropped. `Date` has whole seconds.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
+/// What `Date` is short of at most.
+const SECOND: SignedDuration = SignedDuration::from_secs(1);
+
 /// The time as the API server sees it.
 #[derive(Debug, Default)]
 pub struct Clock {
@@ -25,9 +28,9 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Takes note of a `Date` header that has just been received.
-    pub fn heard(&self, date: Timestamp) {
-        self.heard_at(date, since_boot());
+    /// Takes note of a `Date` header that has just been received, in an answer to what was sent at this time since boot.
+    pub fn heard(&self, date: Timestamp, sent: Duration) {
+        self.heard_at(date, sent, since_boot());
     }
 
     /// The time: the API server's; before the first answer the wall clock's, and no earlier than what has certainly passed.
@@ -52,11 +55,16 @@ impl Clock {
         self.at(since_boot()).map(|server| Timestamp::now().duration_since(server))
     }
 
-    /// Whole seconds are cut off, so an estimate is never ahead: the latest one is the best.
-    fn heard_at(&self, date: Timestamp, elapsed: Duration) {
-        let Some(estimate) = shift(date, elapsed, Timestamp::checked_sub) else { return };
+    /// Whole seconds are cut off and an answer takes its time, so an estimate is never ahead: the latest one is the best. An answer that was
+    /// long on its way looks like that of a server whose clock was set back: it was if it is from before it was asked for.
+    fn heard_at(&self, date: Timestamp, sent: Duration, received: Duration) {
+        let Some(estimate) = shift(date, received, Timestamp::checked_sub) else { return };
+        let Some(latest) = date.checked_add(SECOND).ok().and_then(|date| shift(date, sent, Timestamp::checked_sub))
+        else {
+            return;
+        };
         let mut booted = self.booted.lock().unwrap_or_else(PoisonError::into_inner);
-        let better = booted.is_none_or(|known| estimate > known || known.duration_since(estimate) > TOLERANCE);
+        let better = booted.is_none_or(|known| estimate > known || known.duration_since(latest) > TOLERANCE);
         if better {
             *booted = Some(estimate);
         }
@@ -91,19 +99,33 @@ mod tests {
     fn the_time_goes_on_between_answers_and_never_back() {
         let clock = Clock::default();
         assert_eq!(clock.at(Duration::ZERO), None);
-        clock.heard_at(time("2026-01-01T00:00:10Z"), Duration::from_secs(1));
+        let heard = |text: &str, at: Duration| clock.heard_at(time(text), at, at);
+        heard("2026-01-01T00:00:10Z", Duration::from_secs(1));
         assert_eq!(at(&clock, 1_500), time("2026-01-01T00:00:10.5Z"));
-        clock.heard_at(time("2026-01-01T00:00:10Z"), Duration::from_millis(1_900));
+        heard("2026-01-01T00:00:10Z", Duration::from_millis(1_900));
         assert_eq!(at(&clock, 1_900), time("2026-01-01T00:00:10.9Z"), "a cut-off second is no step back");
-        clock.heard_at(time("2026-01-01T00:00:12Z"), Duration::from_millis(2_500));
+        heard("2026-01-01T00:00:12Z", Duration::from_millis(2_500));
         assert_eq!(at(&clock, 2_500), time("2026-01-01T00:00:12Z"), "the nearer estimate counts");
     }
 
     #[test]
     fn a_server_whose_clock_was_set_back_is_followed() {
         let clock = Clock::default();
-        clock.heard_at(time("2026-01-01T01:00:00Z"), Duration::ZERO);
-        clock.heard_at(time("2026-01-01T00:00:00Z"), Duration::from_secs(1));
+        let (first, second) = (Duration::ZERO, Duration::from_secs(1));
+        clock.heard_at(time("2026-01-01T01:00:00Z"), first, first);
+        clock.heard_at(time("2026-01-01T00:00:00Z"), first, second);
         assert_eq!(at(&clock, 1_000), time("2026-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn an_answer_that_was_long_on_its_way_is_no_step_back() {
+        let clock = Clock::default();
+        let seconds = Duration::from_secs;
+        clock.heard_at(time("2026-01-01T00:00:00Z"), seconds(100), seconds(100));
+        clock.heard_at(time("2026-01-01T00:00:10Z"), seconds(110), seconds(125));
+        assert_eq!(at(&clock, 125_000), time("2026-01-01T00:00:25Z"));
+        // It is asked for later than it says that it is.
+        clock.heard_at(time("2026-01-01T00:00:20Z"), seconds(126), seconds(127));
+        assert_eq!(at(&clock, 127_000), time("2026-01-01T00:00:20Z"));
     }
 }
