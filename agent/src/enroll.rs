@@ -35,7 +35,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 pub use self::authority::AuthorityError;
-use self::identity::{Cluster, Identity};
+use self::identity::{Cluster, Identity, Issued};
 pub use self::identity::{FILE_NAME, IdentityError};
 use self::request::{Applicant, Pending};
 use crate::client::ApiServer;
@@ -43,6 +43,7 @@ use crate::client::backoff::Backoff;
 use crate::client::outcome::{Failure, Pace};
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::files::Folder;
 use crate::log::{Trouble, chain};
 use crate::observe::Observation;
 
@@ -172,6 +173,11 @@ impl EnrollError {
             Self::Gone => Some("is hatrack-operator running? `kubectl get csr` shows what waits"),
             Self::Identity(_) => Some("make the state folder writable for the agent's user"),
         }
+    }
+
+    /// Whether the request is decided: the same key would lead to the same one.
+    fn ends_request(&self) -> bool {
+        matches!(self, Self::Denied(_) | Self::Failed(_) | Self::Gone)
     }
 
     /// How soon another try is worth it.
@@ -389,28 +395,38 @@ impl Desk {
         }
     }
 
-    /// Asks for a certificate, waits for it, and puts it away.
+    /// Asks for a certificate with a key that outlives a restart, waits for it, and puts it away.
     async fn apply(&self, server: &ApiServer, cluster: &Cluster, applicant: &Applicant) -> Result<(), EnrollError> {
         let pending = self.on_disk(Pending::load_or_create).await?;
-        let certificate = match request::certificate(server, applicant, &pending).await {
-            Ok(certificate) => certificate,
+        match self.ask(server, cluster, applicant, &pending).await {
+            Ok(issued) => {
+                let put_away = move |folder: &Path| {
+                    let folder = Folder::make(folder).map_err(IdentityError::file("open", folder))?;
+                    issued.put_away(&folder, &pending)
+                };
+                Ok(self.on_disk(put_away).await?)
+            }
             Err(error) => {
-                // The same key would lead to the same request, which is decided.
-                if matches!(error, EnrollError::Denied(_) | EnrollError::Failed(_) | EnrollError::Gone) {
+                if error.ends_request() {
                     self.on_disk(Pending::forget).await?;
                 }
-                return Err(error);
+                Err(error)
             }
-        };
-        let identity = Identity::issued(cluster.clone(), &certificate, &pending, &applicant.name, self.clock.now())?;
-        let expires = identity.expires;
-        let put_away = move |folder: &Path| {
-            identity.save(folder, &pending)?;
-            Pending::forget(folder)
-        };
-        self.on_disk(put_away).await?;
-        tracing::info!(name = applicant.name, %expires, "received a certificate");
-        Ok(())
+        }
+    }
+
+    /// Asks for a certificate and waits for it.
+    async fn ask(
+        &self,
+        server: &ApiServer,
+        cluster: &Cluster,
+        applicant: &Applicant,
+        pending: &Pending,
+    ) -> Result<Issued, EnrollError> {
+        let certificate = request::certificate(server, applicant, pending).await?;
+        let issued = Identity::issued(cluster.clone(), &certificate, pending, &applicant.name, self.clock.now())?;
+        tracing::info!(name = applicant.name, expires = %issued.expires, "received a certificate");
+        Ok(issued)
     }
 
     /// Works in the folder on another thread: a disk that is slow to sync must not hold up the Lease.

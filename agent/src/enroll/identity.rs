@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use x509_parser::parse_x509_certificate;
 
-use super::request::Pending;
-use crate::files;
+use super::request::{self, Pending};
+use crate::files::{self, Folder};
 
 /// Name of the file in the state folder.
 pub const FILE_NAME: &str = "kubeconfig";
@@ -162,7 +162,8 @@ impl Identity {
         Self::parse(&text).map(Some).ok_or_else(|| IdentityError::Damaged(path.display().to_string()))
     }
 
-    fn parse(text: &[u8]) -> Option<Self> {
+    /// What a file says.
+    pub fn parse(text: &[u8]) -> Option<Self> {
         let File { clusters: [cluster], users: [user], extensions } = serde_json::from_slice(text).ok()?;
         let FileCluster { server, certificate_authority_data } = cluster.cluster?;
         let authority = certificates(&certificate_authority_data.0);
@@ -187,16 +188,18 @@ impl std::ops::Deref for Issued {
 }
 
 impl Issued {
-    /// Puts it away with its key, in place of what was there.
-    pub fn save(&self, folder: &Path, pending: &Pending) -> Result<(), IdentityError> {
+    /// Puts it away with its key, in place of what was there. The key waits for a certificate no longer.
+    pub fn put_away(&self, folder: &Folder, pending: &Pending) -> Result<(), IdentityError> {
         let user = json!({
             "client-certificate-data": ByteString(self.certificate.clone()),
             "client-key-data": ByteString(pending.key.serialize_pem().into_bytes()),
         });
         let mut file = self.cluster.kubeconfig(&user);
         file["extensions"] = json!([{"name": EXTENSION, "extension": {"received": self.received}}]);
-        let path = folder.join(FILE_NAME);
-        files::replace(&path, format!("{file:#}\n").as_bytes()).map_err(IdentityError::file("write", &path))
+        let written = folder.replace(FILE_NAME, format!("{file:#}\n").as_bytes());
+        written.map_err(IdentityError::file("write", &folder.path(FILE_NAME)))?;
+        let pending = request::FILE_NAME;
+        folder.remove(pending).map_err(IdentityError::file("remove", &folder.path(pending)))
     }
 }
 
@@ -277,7 +280,7 @@ mod tests {
         let (pending, certificate) = issued("a");
         let cluster = Cluster { server: "https://a".to_owned(), authority: vec![b"der".to_vec()] };
         let issued = Identity::issued(cluster, certificate.as_bytes(), &pending, "a", Timestamp::UNIX_EPOCH).unwrap();
-        issued.save(folder.path(), &pending).unwrap();
+        issued.put_away(&Folder::make(folder.path()).unwrap(), &pending).unwrap();
         assert_eq!(Identity::load(folder.path()).unwrap().as_ref(), Some(&*issued));
         rename_server(folder.path(), "https://b").unwrap();
         let moved = Cluster { server: "https://b".to_owned(), authority: vec![b"der".to_vec()] };

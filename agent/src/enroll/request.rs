@@ -20,7 +20,7 @@ use crate::client::outcome::Failure;
 use crate::files;
 
 /// Name of the file of a key that has no certificate yet.
-const FILE_NAME: &str = "requested.key";
+pub const FILE_NAME: &str = "requested.key";
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
@@ -63,12 +63,17 @@ impl Pending {
         if let Some(key) = kept {
             return Ok(Self { key });
         }
-        let key = KeyPair::generate().map_err(IdentityError::Key)?;
-        files::replace(&path, key.serialize_pem().as_bytes()).map_err(IdentityError::file("write", &path))?;
-        Ok(Self { key })
+        let pending = Self::create()?;
+        files::replace(&path, pending.key.serialize_pem().as_bytes()).map_err(IdentityError::file("write", &path))?;
+        Ok(pending)
     }
 
-    /// The key has its certificate, or will have none.
+    /// A new key, which is in no file.
+    pub fn create() -> Result<Self, IdentityError> {
+        Ok(Self { key: KeyPair::generate().map_err(IdentityError::Key)? })
+    }
+
+    /// The key will have no certificate.
     pub fn forget(folder: &Path) -> Result<(), IdentityError> {
         let path = folder.join(FILE_NAME);
         match fs::remove_file(&path) {

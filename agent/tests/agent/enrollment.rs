@@ -295,7 +295,7 @@ impl Address {
     }
 }
 
-fn kept_file(bench: &Bench) -> Value {
+pub fn kept_file(bench: &Bench) -> Value {
     serde_json::from_slice(&std::fs::read(bench.setup().state_dir().join("kubeconfig")).unwrap()).unwrap()
 }
 
@@ -338,7 +338,7 @@ async fn a_machine_whose_api_server_has_another_address_goes_there_with_the_cert
 }
 
 /// What the machine knows of its cluster after that was made anew at the same address: another authority's certificate.
-fn cluster_is_made_anew(bench: &Bench) {
+pub fn cluster_is_made_anew(bench: &Bench) {
     let authority = CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
     let mut file = kept_file(bench);
     file["clusters"][0]["cluster"]["certificate-authority-data"] = json!(ByteString(authority.into_bytes()));

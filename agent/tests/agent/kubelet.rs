@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hatrack_testbed::{ControlPlane, soon};
+use k8s_openapi::ByteString;
 use kube::config::Kubeconfig;
 use nix::unistd::{Uid, User};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -12,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Duration;
 
 use crate::cluster::{Bench, MANIFESTS};
-use crate::enrollment::{decide, request};
+use crate::enrollment::{cluster_is_made_anew, decide, kept_file, request};
 use crate::program::PROGRAM;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -118,4 +119,51 @@ async fn a_worker_that_is_refused_ends_with_the_reason() {
     assert_eq!(output.status.code(), Some(2), "{log}");
     assert!(log.contains("the request for a certificate was refused: this name is another machine's"), "{log}");
     assert!(!worker.identity().exists());
+}
+
+#[tokio::test]
+async fn a_link_in_the_agents_folder_brings_nothing_that_root_alone_may_read() {
+    let worker = Worker::without_a_kubelet().await;
+    worker.start_kubelet();
+    // Somebody who has taken over the agent puts them there, in the place of its own files.
+    let [secret, kept] = ["secret.key", "kept"].map(|name| worker.folder.join(name));
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(&secret, &key).unwrap();
+    std::os::unix::fs::symlink(&secret, worker.folder.join("state/requested.key")).unwrap();
+    let enrolling = worker.enroll();
+    decide(&worker.bench, &request(&worker.bench).await, "Approved", "").await;
+    ends_well(enrolling).await;
+    let key_of = |file: &Path| {
+        let text: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        serde_json::from_value::<ByteString>(text["users"][0]["user"]["client-key-data"].clone()).unwrap().0
+    };
+    assert_ne!(key_of(&worker.identity()), key.as_bytes());
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), key);
+    assert!(std::fs::symlink_metadata(worker.folder.join("state/requested.key")).is_err(), "the link is gone");
+
+    // An identity elsewhere that lasts is none of this folder's: it is neither taken nor given away.
+    std::fs::rename(worker.identity(), &kept).unwrap();
+    let before = key_of(&kept);
+    std::os::unix::fs::symlink(&kept, worker.identity()).unwrap();
+    let enrolling = worker.enroll();
+    decide(&worker.bench, &request(&worker.bench).await, "Approved", "").await;
+    ends_well(enrolling).await;
+    assert!(std::fs::symlink_metadata(worker.identity()).unwrap().is_file());
+    assert_eq!(key_of(&kept), before);
+    assert_ne!(key_of(&worker.identity()), before);
+}
+
+#[tokio::test]
+async fn a_worker_whose_kubelet_has_joined_a_cluster_that_was_made_anew_enrolls_there() {
+    let worker = Worker::without_a_kubelet().await;
+    worker.start_kubelet();
+    let enrolling = worker.enroll();
+    decide(&worker.bench, &request(&worker.bench).await, "Approved", "").await;
+    ends_well(enrolling).await;
+    let good = kept_file(&worker.bench)["clusters"].clone();
+    cluster_is_made_anew(&worker.bench);
+    let enrolling = worker.enroll();
+    decide(&worker.bench, &request(&worker.bench).await, "Approved", "").await;
+    ends_well(enrolling).await;
+    assert_eq!(kept_file(&worker.bench)["clusters"], good);
 }

@@ -79,6 +79,8 @@ fn worker(cluster: &Cluster, name: &str) -> Payload {
     payload.file("/etc/systemd/system/k3s.socket", format!("[Socket]\nListenStream={port}\n")).unwrap();
     let kubelet = cluster.kubelet(name, KUBELETS_SERVER).unwrap();
     payload.root_secret("/root/kubelet.kubeconfig", kubelet).unwrap();
+    // A key as the agent has them, and not the agent's.
+    payload.root_secret("/root/secret.key", cluster.plane.node_identity("another").unwrap().key_pem).unwrap();
     payload
 }
 
@@ -115,11 +117,24 @@ async fn a_worker_enrolls_by_its_kubelet_and_works_on_without_k3s() {
     machine.run("systemctl restart hatrack-agent").await.unwrap();
     is_ready(&machine).await;
 
-    // What the timer does when the certificate is gone.
-    machine.run("systemctl start k3s.socket && rm /var/lib/hatrack/kubeconfig").await.unwrap();
+    // What the timer does when the certificate is gone, and links to what is root's lie in its place: they bring nothing and give nothing away.
+    let links = "install -m 600 /var/lib/hatrack/kubeconfig /root/kept && ln -sf /root/kept /var/lib/hatrack/kubeconfig \
+                 && ln -s /root/secret.key /var/lib/hatrack/requested.key && systemctl start k3s.socket";
+    machine.run(links).await.unwrap();
     machine.run("systemctl start --no-block hatrack-enroll").await.unwrap();
     approve(&cluster, &name).await;
-    succeeds(&machine, "there is a certificate again", "test -s /var/lib/hatrack/kubeconfig").await;
+    succeeds(
+        &machine,
+        "there is a certificate again",
+        "test -f /var/lib/hatrack/kubeconfig -a ! -L /var/lib/hatrack/kubeconfig",
+    )
+    .await;
+    let owners =
+        machine.run("stat --format '%U %a' /root/kept /root/secret.key /var/lib/hatrack/kubeconfig").await.unwrap();
+    assert_eq!(owners, "root 600\nroot 600\nhatrack 600\n");
+    let kept = machine.run("cat /var/lib/hatrack/kubeconfig").await.unwrap();
+    let secret = machine.run("base64 --wrap 0 /root/secret.key").await.unwrap();
+    assert!(!kept.contains(secret.trim()), "the key that root alone may read");
 
     let score = machine.try_run("systemd-analyze security --no-pager --threshold=19 hatrack-enroll").await.unwrap();
     let overall = score.output.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_default();
