@@ -13,6 +13,7 @@ mod sources;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hatrack_api::cluster_node::Device;
 use hatrack_discover::doubt::Doubt;
 use hatrack_discover::inventory::{self, Answers, Facts, Inventory};
 use hatrack_discover::names::Names;
@@ -28,9 +29,11 @@ use self::sources::Sources;
 use crate::config::{Config, Discovery, NvmlMode};
 use crate::metrics::Looks;
 use crate::own::{Own, Seen};
+use crate::standing::Standing;
 use crate::state::State;
 
-/// How long the first look waits for the ClusterNode when there is no state file to take names of devices from.
+/// How long the first look waits for the ClusterNode when there is no state file to take names of devices from. Names that are chosen without
+/// it are shown to nobody before it was seen ([`recover`]).
 const NAMES_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What asks for the first look.
@@ -80,6 +83,7 @@ pub struct Observer {
     nvml_mode: NvmlMode,
     sources: Sources,
     names: Names,
+    names_are_new: bool,
     previous: Option<Inventory>,
     nvml: Option<nvidia::Report>,
     own: Own,
@@ -92,6 +96,7 @@ impl Observer {
         let root = Arc::new(root(config));
         let nvml = kept.as_ref().and_then(|state| told_in_this_boot(state, &root));
         let sources = Sources::open(config, nvml.clone(), nudge);
+        let names_are_new = kept.as_ref().is_none_or(|state| state.names_are_new);
         let (names, previous) = kept.map(|state| (state.names, state.inventory)).unzip();
         Self {
             root,
@@ -99,6 +104,7 @@ impl Observer {
             nvml_mode: config.nvml.mode,
             sources,
             names: names.unwrap_or_default(),
+            names_are_new,
             previous,
             nvml,
             own,
@@ -112,15 +118,26 @@ impl Observer {
         self.first_look().await;
         loop {
             rhythm.looked(Instant::now());
-            let cause = self.sources.next(self.timing.full_pass.get()).await;
+            let cause = self.cause().await;
             sleep(rhythm.wait(Instant::now())).await;
             self.look(cause, None).await;
         }
     }
 
+    /// Waits for a reason to look. One is the first sight of the ClusterNode, while names are new.
+    async fn cause(&mut self) -> &'static str {
+        let mut own = self.own.subscribe();
+        let ours = self.previous.as_ref().and_then(|inventory| inventory.hardware_id.as_deref());
+        let seen = own.wait_for(|seen| self.names_are_new && names_of(seen, ours).is_some());
+        tokio::select! {
+            cause = self.sources.next(self.timing.full_pass.get()) => cause,
+            Ok(_) = seen => "names",
+        }
+    }
+
     /// Without a state file the names of devices are those that the ClusterNode shows. It is read while the first look goes on.
     async fn first_look(&mut self) {
-        if self.previous.is_some() {
+        if !self.names_are_new {
             return self.look(START, None).await;
         }
         let facts = spawn_blocking({
@@ -128,13 +145,7 @@ impl Observer {
             move || inventory::look(&root)
         });
         let mut own = self.own.subscribe();
-        let read = own.wait_for(|seen| !matches!(seen, Seen::Unread));
-        if let Ok(Ok(seen)) = timeout(NAMES_DEADLINE, read).await
-            && let Seen::Present(node) = &*seen
-        {
-            let devices = node.status.as_ref().and_then(|status| status.devices.as_deref());
-            self.names.adopt(Names::of_devices(devices.unwrap_or_default()));
-        }
+        _ = timeout(NAMES_DEADLINE, own.wait_for(|seen| !matches!(seen, Seen::Unread))).await;
         self.look(START, facts.await.ok()).await;
     }
 
@@ -143,15 +154,21 @@ impl Observer {
         let began = Instant::now();
         self.outputs.activity.send_replace(Activity { looking_since: Some(began) });
         let (root, answers) = (Arc::clone(&self.root), self.sources.answers());
-        let (mut names, previous) = (self.names.clone(), self.previous.clone());
+        let (mut names, mut previous) = (self.names.clone(), self.previous.clone());
+        let (mut names_are_new, seen) = (self.names_are_new, self.own.get());
         let composed = spawn_blocking(move || {
             let facts = facts.unwrap_or_else(|| inventory::look(&root));
+            if names_are_new && let Some(shown) = names_of(&seen, facts.hardware_id()) {
+                recover(shown, &mut names, previous.as_mut());
+                names_are_new = false;
+            }
             let concern_nvml = facts.concern_nvml();
             let inventory = Inventory::compose(&root, facts, &answers, &mut names, previous.as_ref());
-            (inventory, names, answers, concern_nvml)
+            (inventory, names, names_are_new, answers, concern_nvml)
         });
         match composed.await {
-            Ok((inventory, names, answers, concern_nvml)) => {
+            Ok((inventory, names, names_are_new, answers, concern_nvml)) => {
+                self.names_are_new = names_are_new;
                 let asks_nvml = concern_nvml && self.nvml_mode == NvmlMode::Auto;
                 self.publish(inventory, names, &answers, asks_nvml);
             }
@@ -175,7 +192,8 @@ impl Observer {
         let nvml =
             if let nvidia::View::Report(report) = &answers.nvml { Some(report.clone()) } else { self.nvml.take() };
         self.nvml.clone_from(&nvml);
-        let fresh = Observation { state: State { names, inventory, nvml }, awaited };
+        let state = State { names, names_are_new: self.names_are_new, inventory, nvml };
+        let fresh = Observation { state, awaited };
         self.outputs.observations.send_if_modified(|last| {
             let same = last.as_ref().is_some_and(|last| last.state == fresh.state && last.awaited == fresh.awaited);
             if !same {
@@ -183,6 +201,25 @@ impl Observer {
             }
             !same
         });
+    }
+}
+
+/// The devices whose names count for this machine: those that its ClusterNode shows, none where it is new. `None` while that cannot be told.
+fn names_of<'a>(seen: &'a Seen, ours: Option<&str>) -> Option<&'a [Device]> {
+    match (Standing::of(seen, ours), seen) {
+        (Standing::Absent, _) => Some(&[]),
+        (Standing::Unpinned | Standing::Ours, Seen::Present(node)) => {
+            Some(node.status.as_ref().and_then(|status| status.devices.as_deref()).unwrap_or_default())
+        }
+        _ => None,
+    }
+}
+
+/// Takes the names that the ClusterNode shows in place of those that were chosen without it, and its devices as they were last seen.
+fn recover(shown: &[Device], names: &mut Names, previous: Option<&mut Inventory>) {
+    *names = Names::of_devices(shown);
+    if let Some(previous) = previous {
+        previous.devices = shown.to_vec();
     }
 }
 

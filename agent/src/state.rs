@@ -30,11 +30,19 @@ const FILE_NAME: &str = "state.json";
 pub struct State {
     /// The names that devices have had.
     pub names: Names,
+    /// Whether they were chosen before it was known which ones the ClusterNode has: they have been shown to nobody.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub names_are_new: bool,
     /// What was last seen.
     pub inventory: Inventory,
     /// What NVML last told: an XID error is told once and is true until the machine reboots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvml: Option<Report>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// The file that holds it.

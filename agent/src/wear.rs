@@ -179,10 +179,13 @@ impl Wearer {
 
     /// What is to be worn; `None` when the object does not say.
     fn assigned(&self) -> Option<Vec<HatAssignment>> {
-        let ours = self.inputs.observations.borrow().as_ref().and_then(|seen| seen.inventory().hardware_id.clone());
+        let seen = self.inputs.observations.borrow().clone();
+        let ours = seen.as_ref().and_then(|seen| seen.inventory().hardware_id.clone());
+        // The object names devices by names that this machine does not use yet.
+        let names_are_new = seen.is_some_and(|seen| seen.state.names_are_new);
         let own = self.inputs.own.borrow();
         match (Standing::of(&own, ours.as_deref()), &*own) {
-            (Standing::Ours, Seen::Present(node)) => {
+            (Standing::Ours, Seen::Present(node)) if !names_are_new => {
                 Some(node.status.as_ref().and_then(|status| status.hats.clone()).unwrap_or_default())
             }
             (Standing::Another { .. }, _) => Some(Vec::new()),

@@ -31,6 +31,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// What tells this machine from every other, if it can be read.
+    pub fn hardware_id(&self) -> Option<&str> {
+        self.host.hardware_id.as_deref()
+    }
+
     /// The functions on PCI, as far as they could be read.
     pub fn functions(&self) -> &[pci::Function] {
         self.pci.as_deref().unwrap_or_default()

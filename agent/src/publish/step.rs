@@ -68,6 +68,9 @@ pub fn next(situation: &Situation) -> Step {
 /// no fact. What answered before answers again within its own deadline, and `settled` is the limit for what never does.
 fn status_step(situation: &Situation, node: &ClusterNode, class: Class) -> Step {
     let observation = situation.observation;
+    if observation.state.names_are_new {
+        return Step::Wait("names of devices are taken from the ClusterNode first".to_owned());
+    }
     let is_shown = node.status.as_ref().is_some_and(|status| status.devices.is_some());
     if is_shown && !situation.settled && !observation.awaited.is_empty() {
         return Step::Wait(format!("waiting for {} to answer", observation.awaited.join(" and ")));
@@ -135,6 +138,14 @@ mod tests {
         let config = Config { name: "a".to_owned(), class: Some(Class::Worker), ..Config::default() };
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         next(&Situation { config: &config, observation, standing, node, worn: Some(Vec::new()), now, settled })
+    }
+
+    #[test]
+    fn names_that_were_chosen_without_the_object_are_not_shown_in_it() {
+        let mut seen = observation(&[]);
+        seen.state.names_are_new = true;
+        let waits = Step::Wait("names of devices are taken from the ClusterNode first".to_owned());
+        assert_eq!(step(&seen, Standing::Ours, Some(&node(&json!({}))), true), waits);
     }
 
     #[test]
