@@ -1,8 +1,8 @@
 //! Authority: what a wearer is granted now, as data.
 //!
 //! * Active has the hat's rules, Warmup and Probation their reading part, anything else nothing.
-//! * Namespaces are those that the hat names; if it names none, the cluster for a quorum-gated hat, else the binding's own.
-//!   System namespaces are never granted in.
+//! * Namespaces are those that the hat names, without those of the system; if it names none, the cluster for who wears a quorum-gated hat with
+//!   a quorum (or as the exception that HatPolicy's `bootstrap` makes), else the binding's own.
 //! * Nothing is granted that could make more authority: no `*` verb (it becomes the seven of an object's life), no `escalate`, `bind`,
 //!   `impersonate`, `approve` or `sign`, no tokens of service accounts, and nothing but reading in the API groups that give authority.
 //!   `k8s/policies/operator-fence.yaml` refuses the same.
@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hatrack_api::access::hat_role_name;
 use hatrack_api::hat::{Authority, AuthorityRule};
-use hatrack_api::hat_binding::{Phase, ServiceAccountRef};
+use hatrack_api::hat_binding::{HatBindingStatus, Phase, ServiceAccountRef};
 use hatrack_api::{GROUP, Hat, HatBinding, SYSTEM_NAMESPACE};
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::action::Uid;
+use crate::quorum;
 use crate::world::{World, status_of};
 
 /// Where rules hold.
@@ -104,21 +105,23 @@ fn is_system(namespace: &str) -> bool {
     namespace == SYSTEM_NAMESPACE || namespace.starts_with("kube-")
 }
 
-/// What a wearer is granted in a phase, as its status shows it: namespaces, and rules as they are projected.
-pub fn effective(hat: Option<&Hat>, binding: &HatBinding, phase: Phase) -> Option<Authority> {
-    let hat = hat.filter(|_| phase.is_worn())?;
-    let rules = hat.spec.authority.rules.iter().filter_map(|rule| project(rule, phase == Phase::Active)).flatten();
-    let namespaces = scopes(hat, binding).into_iter().filter_map(|scope| match scope {
+/// What a wearer is granted, as its status shows it: namespaces, and rules as they are projected.
+pub fn effective(hat: Option<&Hat>, binding: &HatBinding, status: &HatBindingStatus) -> Option<Authority> {
+    let hat = hat.filter(|_| status.phase.is_worn())?;
+    let is_full = status.phase == Phase::Active;
+    let rules = hat.spec.authority.rules.iter().filter_map(|rule| project(rule, is_full)).flatten();
+    let namespaces = scopes(hat, binding, status).into_iter().filter_map(|scope| match scope {
         Scope::Namespace(namespace) => Some(namespace),
         Scope::Cluster => None,
     });
     Some(Authority { namespaces: namespaces.collect(), rules: rules.collect() })
 }
 
-fn scopes(hat: &Hat, binding: &HatBinding) -> Vec<Scope> {
+/// The cluster is for who has a quorum: a hat may have become gated while somebody wore it without one.
+fn scopes(hat: &Hat, binding: &HatBinding, status: &HatBindingStatus) -> Vec<Scope> {
     let gated = hat.spec.throttles.as_ref().and_then(|throttles| throttles.quorum_gated) == Some(true);
     let named = &hat.spec.authority.namespaces;
-    if named.is_empty() && gated {
+    if named.is_empty() && gated && quorum::granted(status).is_some() {
         return vec![Scope::Cluster];
     }
     let own = binding.metadata.namespace.clone();
@@ -171,17 +174,17 @@ fn in_group(rule: &AuthorityRule, group: &str, full: bool) -> Option<AuthorityRu
 
 /// Every grant that a binding has in its present phase.
 pub(crate) fn grants(world: &World, uid: &Uid, binding: &HatBinding) -> Vec<Grant> {
-    let phase = status_of(binding).phase;
+    let status = status_of(binding);
     let (Some(hat), Some(subject)) = (world.hat(&binding.spec.hat), &binding.spec.wearer.service_account_ref) else {
         return vec![];
     };
-    let Some(authority) = effective(Some(hat), binding, phase) else { return vec![] };
+    let Some(authority) = effective(Some(hat), binding, status) else { return vec![] };
     let rules: Vec<PolicyRule> = authority.rules.into_iter().map(policy_rule).collect();
     let mut by_scope: BTreeMap<Scope, Vec<PolicyRule>> = BTreeMap::new();
-    for scope in scopes(hat, binding) {
+    for scope in scopes(hat, binding, status) {
         by_scope.entry(scope).or_default().extend(rules.iter().cloned());
     }
-    if phase == Phase::Active && !hat.spec.supervises.is_empty() {
+    if status.phase == Phase::Active && !hat.spec.supervises.is_empty() {
         by_scope.entry(Scope::Cluster).or_default().extend(supervising(&hat.spec.supervises));
     }
     let grants = by_scope.into_iter().filter(|(_, rules)| !rules.is_empty());

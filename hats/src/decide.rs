@@ -19,6 +19,7 @@ use hatrack_api::hat::SuccessionPolicy;
 use hatrack_api::hat_binding::{HatBinding, Phase, VerdictAction};
 use hatrack_api::{Hat, HatPolicySpec, HatSpec};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::action::{Action, Plan, Uid, throttled_name};
 use crate::lifecycle::{Cause, complete};
@@ -229,6 +230,10 @@ impl Decision {
         while let Some(binding) = self.live(uid) {
             let Some((cause, message)) = self.due(uid, &binding) else { return };
             self.transit(uid, &binding, cause, &message, None);
+            // A status that somebody wrote by hand may have no such transition.
+            if self.world.status(uid).is_some_and(|status| status.transitions == status_of(&binding).transitions) {
+                return;
+            }
         }
     }
 
@@ -240,7 +245,7 @@ impl Decision {
         }
         let worn = status_of(binding).phase.is_worn();
         if binding.metadata.deletion_timestamp.is_some() {
-            let was_worn = status_of(binding).bound_at.is_some();
+            let was_worn = worn || status_of(binding).bound_at.is_some();
             let cause = if was_worn { Cause::Released } else { Cause::Withdrawn };
             return Some((cause, "the binding was deleted".to_owned()));
         }
@@ -275,19 +280,22 @@ impl Decision {
         Some((Cause::TermEnded, format!("the term ended at {ends}")))
     }
 
-    /// Whether a request would be admitted in the place of this holder, and not without it.
+    /// Whether a request would be admitted in the place of this holder, and not without it. What is about to be stopped makes room in either case.
     fn somebody_waits_for(&self, uid: &Uid, binding: &HatBinding) -> bool {
-        let mut without = self.world.clone();
+        let mut with = self.world.clone();
+        with.stop_what_ended(self.now);
+        let mut without = with.clone();
         let mut ended = status_of(binding).clone();
-        ended.phase = Phase::Expired;
+        (ended.phase, ended.ended_at) = (Phase::Expired, Some(Time(self.now.wall)));
         without.apply(&Action::SetStatus { binding: uid.clone(), status: Box::new(ended) }, self.now.steady);
+        without.stop_what_ended(self.now);
         let others = self.world.live_of_hat.get(&binding.spec.hat).into_iter().flatten();
         others.filter(|other| *other != uid).any(|other| {
             let waits = |world: &World| {
                 let request = world.binding(other).filter(|binding| status_of(binding).phase == Phase::Pending)?;
                 Some(assess(world, self.rules, other, request, self.now).is_ok())
             };
-            waits(&without) == Some(true) && waits(&self.world) == Some(false)
+            waits(&without) == Some(true) && waits(&with) == Some(false)
         })
     }
 
@@ -295,8 +303,7 @@ impl Decision {
     fn quorum_change(&self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
         let (policy, hat) = known(&self.world, binding).ok()?;
         let request = Request { world: &self.world, uid, binding, hat, policy, now: self.now.wall };
-        let granted = quorum::granted(binding);
-        let worn = status_of(binding).phase.is_worn();
+        let (granted, worn) = (quorum::granted(status_of(binding)), status_of(binding).phase.is_worn());
         match quorum::grant(&request) {
             Ok(Some(Cause::Quorum)) if granted != Some(Cause::Quorum) => {
                 Some((Cause::Quorum, format!("co-signed by {}", listed(quorum::cosigners(binding)))))

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use hatrack_api::hat_binding::{Phase, condition};
+use hatrack_api::hat_binding::{HatBindingStatus, Phase, condition};
 use hatrack_api::{Hat, HatBinding, hat};
 
 use crate::lifecycle::{Cause, condition_of, is_true};
@@ -60,13 +60,14 @@ pub(crate) fn has_been_reached(hat: &Hat) -> bool {
     is_true(conditions, hat::condition::QUORUM_REACHED)
 }
 
-/// By what a binding's recorded grant was given.
-pub(crate) fn granted(binding: &HatBinding) -> Option<Cause> {
-    let met = condition_of(&status_of(binding).conditions, condition::QUORUM_MET)?;
+/// By what the recorded grant of a binding with this status was given.
+pub(crate) fn granted(status: &HatBindingStatus) -> Option<Cause> {
+    let met = condition_of(&status.conditions, condition::QUORUM_MET)?;
     if met.status == "True" { Cause::named(&met.reason) } else { None }
 }
 
 /// Whether a binding is Active with a quorum: what ends bootstrap.
 pub(crate) fn proves_a_quorum(binding: &HatBinding) -> bool {
-    status_of(binding).phase == Phase::Active && granted(binding) == Some(Cause::Quorum)
+    let status = status_of(binding);
+    status.phase == Phase::Active && granted(status) == Some(Cause::Quorum)
 }

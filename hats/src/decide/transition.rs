@@ -122,7 +122,6 @@ impl Decision {
 
     /// A status with the authority and the conditions that follow from its phase.
     pub(super) fn dressed(&self, binding: &HatBinding, mut status: HatBindingStatus) -> HatBindingStatus {
-        status.effective_authority = effective(self.world.hat(&binding.spec.hat), binding, status.phase);
         let now = Time(self.now.wall);
         if status.phase.is_worn() {
             let place = match &status.node_name {
@@ -137,6 +136,7 @@ impl Decision {
             set_condition(&mut status.conditions, condition::SCHEDULED, false, reason, none, now);
         }
         self.say_quorum(binding, &mut status);
+        status.effective_authority = effective(self.world.hat(&binding.spec.hat), binding, &status);
         status
     }
 

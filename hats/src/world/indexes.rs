@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use hatrack_api::hat_binding::{HatBinding, HatBindingStatus, Phase, condition};
 use imbl::{OrdMap, OrdSet};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::company::share;
 use super::{NodeView, Question, Step, Turn, World, created, status_of};
 use crate::action::Uid;
 use crate::lifecycle::condition_of;
+use crate::moment::Moment;
 use crate::placement::shelves::Shelves;
 use crate::requirements::Judge;
 use crate::throttles::Rule;
@@ -118,6 +119,19 @@ impl World {
             self.agenda.ask(Question::Fence, name);
             self.agenda.ask(Question::Assignment, name);
             self.agenda.open_unplaced();
+        }
+    }
+
+    /// As if machines had stopped what ended within the time that they may take to stop. For what would be if.
+    pub(crate) fn stop_what_ended(&mut self, now: Moment) {
+        let limit = SignedDuration::try_from(self.periods.stop).unwrap_or(SignedDuration::MAX);
+        let has_just_ended = |uid: &str| {
+            let ended = self.status(uid).and_then(|status| status.ended_at.as_ref());
+            ended.is_some_and(|ended| now.wall.duration_since(ended.0) < limit)
+        };
+        let ending: Vec<_> = self.by_node.ending.iter().filter(|(uid, _)| has_just_ended(uid)).cloned().collect();
+        for (uid, node) in ending {
+            self.change_node(&node, |view| view.stop(&uid));
         }
     }
 

@@ -207,6 +207,18 @@ impl NodeView {
         self.count();
     }
 
+    /// As if the agent had stopped a binding's hat and forgotten it.
+    pub(super) fn stop(&mut self, binding: &str) {
+        self.hats = self.hats.iter().filter(|hat| hat.binding != binding).cloned().collect();
+        if self.worn().iter().any(|worn| worn.binding == binding) {
+            let status = Arc::make_mut(&mut self.node).status.as_mut();
+            if let Some(worn) = status.and_then(|status| status.worn.as_mut()) {
+                worn.retain(|worn| worn.binding != binding);
+            }
+        }
+        self.count();
+    }
+
     fn measure(&mut self, judge: &Judge) {
         let measure = |device| Measure { kind: judge.device_kind(device), size: size(device) };
         self.measures = self.devices().iter().map(measure).collect();

@@ -146,6 +146,27 @@ fn namespaces_are_the_hats_else_the_cluster_if_gated_else_the_bindings() {
 }
 
 #[test]
+fn a_hat_that_becomes_gated_holds_in_the_cluster_only_for_who_has_a_quorum() {
+    let scopes = |stage: &Stage| grants(stage).into_iter().map(|grant| grant.scope).collect::<Vec<_>>();
+    let rules = json!({"rules": [{"verbs": ["get", "create"], "resources": ["configmaps"]}]});
+    let mut stage = Stage::new();
+    stage.hat("some", json!({"authority": rules}));
+    let uid = stage.ask_with("some", "ann", with_account("ann"));
+    stage.settle();
+    let own = vec![Scope::Namespace("default".to_owned())];
+    assert_eq!(scopes(&stage), own);
+    stage.hat("some", json!({"authority": rules, "throttles": {"quorumGated": true, "quorumSize": 1}}));
+    stage.settle();
+    assert_eq!(stage.phase(&uid), Phase::Active, "what is worn stays on");
+    assert_eq!(scopes(&stage), own, "nobody has vouched for it");
+    assert_eq!(stage.status(&uid).effective_authority.unwrap().namespaces, ["default"]);
+    stage.cosign(&uid, "bob");
+    stage.settle();
+    assert_eq!(scopes(&stage), [Scope::Cluster]);
+    assert_eq!(stage.status(&uid).effective_authority.unwrap().namespaces, Vec::<String>::new());
+}
+
+#[test]
 fn who_wears_a_supervising_hat_may_supervise_and_cosign_the_hats_below() {
     let mut stage = Stage::new();
     stage.hat("below", json!({}));

@@ -26,6 +26,25 @@ fn a_deleted_binding_is_recorded_before_it_goes() {
     assert!(stage.world.binding(&uid).is_none());
 }
 
+/// Nobody but the operator writes a status in a cluster; a folder has what people write into it.
+#[test]
+fn a_status_that_no_record_tells_of_comes_to_its_end_as_well() {
+    for phase in [Phase::Pending, Phase::Warmup, Phase::Active, Phase::Probation] {
+        let mut stage = Stage::new();
+        stage.hat("observer", json!({}));
+        let uid = stage.ask("observer", "ann");
+        stage.change(&uid, |binding| {
+            binding.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+            binding.status.get_or_insert_default().phase = phase;
+        });
+        stage.delete(&uid);
+        stage.settle();
+        let expected = if phase == Phase::Pending { "Withdrawn" } else { "Released" };
+        assert_eq!(stage.records(&uid), [(SwapEvent::SwapOff, expected.to_owned())], "{phase}");
+        assert!(stage.world.binding(&uid).is_none(), "{phase}");
+    }
+}
+
 #[test]
 fn a_foreign_finalizer_keeps_the_object_but_not_the_hat() {
     let mut stage = Stage::new();

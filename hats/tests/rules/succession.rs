@@ -5,7 +5,7 @@ use hatrack_api::hat_swap::SwapEvent;
 use hatrack_hats::throttles::Rule;
 use serde_json::json;
 
-use crate::stage::{Stage, spiffe};
+use crate::stage::{Stage, gpus, one_gpu, spiffe};
 
 fn shift(policy: &str) -> serde_json::Value {
     json!({"maxWearers": 1, "termSeconds": 100, "succession": {"policy": policy}, "throttles": {"cooldownSeconds": 50}})
@@ -60,6 +60,57 @@ fn renewal_keeps_the_holder_only_while_nobody_could_take_its_place() {
     stage.pass(100);
     stage.settle();
     assert_eq!((stage.phase(&holder), stage.phase(&waiting)), (Phase::Expired, Phase::Active));
+}
+
+/// A hat for one GPU that is renewed, for so many wearers.
+fn gpu_watch(most: u32) -> serde_json::Value {
+    let mut spec = shift("Renew");
+    spec["maxWearers"] = json!(most);
+    spec["requirements"] = one_gpu("1Gi")["requirements"].clone();
+    spec
+}
+
+#[test]
+fn a_holder_gives_way_to_who_waits_for_its_device() {
+    let mut stage = Stage::new();
+    stage.node("n1", gpus(&["24Gi"]));
+    stage.hat("watch", gpu_watch(1));
+    let holder = stage.ask("watch", "ann");
+    stage.settle();
+    stage.wear("n1");
+    stage.pass(100);
+    stage.renew("n1");
+    stage.settle();
+    assert_eq!(stage.records(&holder).last().unwrap(), &(SwapEvent::SwapOn, "Renewed".to_owned()), "nobody waits");
+    let waiting = stage.ask("watch", "bob");
+    stage.settle();
+    stage.pass(100);
+    stage.renew("n1");
+    stage.settle();
+    assert_eq!((stage.phase(&holder), stage.phase(&waiting)), (Phase::Expired, Phase::Pending));
+    stage.wear("n1");
+    stage.settle();
+    assert_eq!(stage.phase(&waiting), Phase::Active, "the stop was reported");
+}
+
+#[test]
+fn of_several_holders_of_devices_one_gives_way_to_one_who_waits() {
+    let mut stage = Stage::new();
+    stage.node("n1", gpus(&["24Gi", "24Gi"]));
+    stage.hat("watch", gpu_watch(2));
+    let holders = ["ann", "bob"].map(|wearer| stage.ask("watch", wearer));
+    stage.settle();
+    stage.wear("n1");
+    let waiting = stage.ask("watch", "cem");
+    let term = |stage: &mut Stage| {
+        stage.pass(100);
+        stage.renew("n1");
+        stage.settle();
+        [&holders[0], &holders[1], &waiting].map(|uid| stage.phase(uid))
+    };
+    assert_eq!(term(&mut stage), [Phase::Expired, Phase::Active, Phase::Pending], "a device is about to be free");
+    // The first never stops: its device is not about to be free any more.
+    assert_eq!(term(&mut stage), [Phase::Expired, Phase::Expired, Phase::Pending]);
 }
 
 #[test]

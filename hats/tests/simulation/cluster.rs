@@ -96,7 +96,10 @@ fn catalogue() -> Vec<(&'static str, Value)> {
         ),
         ("first", json!({"authority": rules, "throttles": {"quorumGated": true, "quorumSize": 2, "warmupSeconds": 0}})),
         ("shift", json!({"authority": rules, "maxWearers": 1, "termSeconds": 600, "throttles": {"warmupSeconds": 5}})),
-        ("watch", json!({"authority": rules, "maxWearers": 2, "termSeconds": 900, "succession": {"policy": "Renew"}})),
+        (
+            "watch",
+            json!({"authority": rules, "maxWearers": 2, "termSeconds": 900, "succession": {"policy": "Renew"}, "requirements": device("gpu", 1)}),
+        ),
         (
             "once",
             json!({"authority": rules, "maxWearers": 1, "termSeconds": 300, "succession": {"policy": "None"}, "throttles": {"warmupSeconds": 0}}),
