@@ -25,11 +25,7 @@
     inputs@{ self, nixpkgs, ... }:
     let
       inherit (nixpkgs) lib;
-      systems = [
-        "aarch64-linux"
-        "x86_64-linux"
-      ];
-      eachSystem = lib.genAttrs systems;
+      eachSystem = lib.genAttrs self.lib.systems;
       pkgsFor = eachSystem (system: nixpkgs.legacyPackages.${system}.extend self.overlays.default);
       eachPkgs = f: eachSystem (system: f pkgsFor.${system});
       formatting = eachPkgs (pkgs: inputs.treefmt-nix.lib.evalModule pkgs ./treefmt.nix);

@@ -20,6 +20,7 @@
     "tests/nix/run"
     "tests/nix/scripts"
     "tests/nix/verify"
+    "tests/nix/write-texts"
     "tests/promises"
     "tests/setup"
   ];

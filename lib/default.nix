@@ -4,57 +4,37 @@ let
   inherit (inputs) self nixpkgs;
   inherit (nixpkgs) lib;
 
+  classes = import ./classes.nix;
+  # Of machines, and of what the flake has packages for.
   systems = [
     "aarch64-linux"
     "x86_64-linux"
   ];
 
-  # What is wrong about an entry of `hosts` is said of the entry, and not of a function that a person has never seen.
-  checked =
-    name: host:
-    let
-      unknown = lib.attrNames (
-        removeAttrs host [
-          "class"
-          "modules"
-          "system"
-        ]
-      );
-      wrong = what: throw "hosts.${name} in flake.nix ${what}";
-    in
-    if !host ? class then
-      wrong "has no class"
-    else if !lib.elem (host.system or null) systems then
-      wrong "has no system of ${lib.concatStringsSep " and " systems}"
-    else if unknown != [ ] then
-      wrong "has ${lib.concatStringsSep ", " unknown}, and takes class, system and modules"
-    else
-      host;
+  faultOf = import ./description.nix { inherit lib classes systems; };
+  refuse = fault: value: if fault == null then value else throw fault;
 
   # A module of a host, which is blamed for what is wrong in it. What git does not know is not in the flake.
   located =
-    name: module:
+    place: module:
     if !lib.isPath module then
-      lib.setDefaultModuleLocation "hosts.${name} in flake.nix" module
+      lib.setDefaultModuleLocation place module
     else if builtins.pathExists module then
       module
     else
-      throw "hosts.${name} in flake.nix names ${toString module}, which is not there: a flake sees only what was added to git (git add)";
-in
-rec {
-  # One machine. `class` is one of hatrack.host.class, `modules` say what only this machine has.
-  mkHost =
-    {
-      name,
-      class,
-      system,
-      modules ? [ ],
-    }:
+      throw "${place} names ${toString module}, which is not there: a flake sees only what was added to git (git add)";
+
+  # The machine that is described at a place, with modules that it shares with others.
+  described =
+    place: name: shared: host:
+    let
+      inherit (refuse (faultOf place host) host) class system;
+    in
     lib.nixosSystem {
       modules = [
         self.nixosModules.default
         {
-          _file = "hosts.${name} in flake.nix";
+          _file = place;
           networking.hostName = name;
           nixpkgs.hostPlatform = system;
           nixpkgs.overlays = [ self.overlays.default ];
@@ -62,8 +42,19 @@ rec {
         }
       ]
       ++ lib.optional (class == "pi-ai-hat") self.nixosModules.pi-image
-      ++ map (located name) modules;
+      ++ map (located place) (shared ++ host.modules or [ ]);
     };
+in
+rec {
+  inherit systems;
+
+  # One machine: { name, class, system, modules }. `class` is one of hatrack.host.class, `modules` say what only this machine has.
+  mkHost =
+    host:
+    if host ? name then
+      described "${host.name}, of lib.mkHost," host.name [ ] (removeAttrs host [ "name" ])
+    else
+      throw "lib.mkHost was given no name: it takes name, class, system and modules";
 
   # All machines of a cluster. Each of them knows the facts of the others, so that what contradicts is a build error.
   mkCluster =
@@ -73,14 +64,8 @@ rec {
     }:
     let
       configurations = lib.mapAttrs (
-        name: host:
-        mkHost (
-          checked name host
-          // {
-            inherit name;
-            modules = modules ++ host.modules or [ ] ++ [ { hatrack.cluster.hosts = facts; } ];
-          }
-        )
+        name:
+        described "hosts.${name} in flake.nix" name (modules ++ [ { hatrack.cluster.hosts = facts; } ])
       ) hosts;
       facts = lib.mapAttrs (
         _: host:
@@ -94,11 +79,9 @@ rec {
     configurations;
 
   # Disk layouts, each a function of device ids.
-  disks = {
-    data-disks = import ../disko/data-disks.nix;
-    single-disk = import ../disko/single-disk.nix;
-    zfs-mirror = import ../disko/zfs-mirror.nix;
-  };
+  disks = lib.mapAttrs (
+    _: { layout, faultOf }: arguments: refuse (faultOf arguments) (layout arguments)
+  ) (import ./disks.nix { inherit lib; });
 
   # The ClusterNode of each machine, as people and GitOps own it: `spec` without the status that its agent writes.
   clusterNodes = lib.mapAttrs (_: host: import ./cluster-node.nix { inherit lib; } host.config);

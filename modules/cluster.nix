@@ -58,13 +58,7 @@ in
       };
 
       class = mkOption {
-        type = types.enum [
-          "control-plane"
-          "gpu-worker"
-          "phone-orchestrator"
-          "pi-ai-hat"
-          "worker"
-        ];
+        type = types.enum (import ../lib/classes.nix);
         description = "What the machine is for. It decides which services run on it.";
       };
 

@@ -21,6 +21,7 @@ let
     operator = ./operator.nix;
     phone-orchestrator = ./phone-orchestrator.nix;
     pi-ai-hat = ./pi-ai-hat.nix;
+    report = ./report.nix;
     secrets = ./secrets.nix;
     society = ./society.nix;
     usb-budget = ./usb-budget.nix;

@@ -41,6 +41,10 @@ let
       option = "swapDevices";
       inherit (swap) device;
     }) config.swapDevices;
+
+  # What is mounted at / where nothing says it: of all that NixOS would ask for then, one sentence is left.
+  nothing = "/dev/disk/by-id/REPLACE-ME";
+  isUnlaid = config.fileSystems."/".device == nothing;
 in
 {
   _class = "nixos";
@@ -53,7 +57,20 @@ in
   };
 
   config = {
-    assertions = lib.optionals config.hatrack.disks.requireIds (
+    # Weaker than the default of an option.
+    fileSystems."/" = lib.mkOverride 2000 {
+      device = nothing;
+      fsType = "none";
+    };
+    boot.loader.grub.enable = lib.mkIf isUnlaid (lib.mkDefault false);
+
+    assertions = [
+      {
+        assertion = !isUnlaid;
+        message = "${config.networking.hostName} has no disk layout: put disks.single-disk { device = \"/dev/disk/by-id/…\"; } or disks.zfs-mirror into its modules, or set fileSystems.\"/\" yourself.";
+      }
+    ]
+    ++ lib.optionals config.hatrack.disks.requireIds (
       lib.mapAttrsToList (name: disk: {
         assertion = false;
         message = "disko.devices.disk.${name}.device of ${config.networking.hostName} is ${disk.device}, which may be another disk after the next boot: use its name below /dev/disk/by-id (ls -l /dev/disk/by-id).";

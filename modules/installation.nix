@@ -28,6 +28,8 @@ in
       inherit (config.nixpkgs.hostPlatform) system;
       # Nobody can be asked for it but itself: there is no cluster yet.
       founds = cluster.founder == host.name;
+      # Who has an access to the cluster from its first day on.
+      founderAddress = cluster.hosts.${toString cluster.founder}.address or null;
       report = config.hardware.facter.reportPath != null;
       # What its first stage can drive; the rest of its modules lie on the disk.
       initrdModules = config.boot.initrd.availableKernelModules ++ config.boot.initrd.kernelModules;

@@ -2,6 +2,7 @@
 {
   config,
   lib,
+  pkgs,
   ...
 }:
 let
@@ -12,6 +13,11 @@ let
   manifest = order: source: {
     name = "hatrack-${toString order}-${lib.removeSuffix ".yaml" (baseNameOf source)}";
     value = { inherit source; };
+  };
+  policy = manifest 3 cfg.policy // {
+    value.source = import ../lib/checked-policy.nix {
+      inherit lib pkgs;
+    } config.networking.hostName cfg.policy;
   };
   folder =
     order: path: leave:
@@ -52,7 +58,7 @@ in
     services.k3s.manifests = lib.listToAttrs (
       [ (manifest 1 ../k8s/namespace.yaml) ]
       ++ folder 2 ../k8s/crds [ ]
-      ++ [ (manifest 3 cfg.policy) ]
+      ++ [ policy ]
       ++ folder 4 ../k8s/policies [ ]
       # A template, filled in for each machine by the operator.
       ++ folder 5 ../k8s/rbac [ "node.yaml" ]

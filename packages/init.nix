@@ -1,6 +1,7 @@
 # What makes a cluster's own keys and secrets.
 {
   age,
+  hatrack,
   jq,
   lib,
   nix,
@@ -12,6 +13,7 @@ writeShellApplication {
   name = "hatrack-init";
   runtimeInputs = [
     age
+    hatrack
     jq
     nix
     openssl

@@ -23,6 +23,21 @@ esac
   fail "\`$domain\` cannot be a trust domain" "use lower-case letters, digits, dots and dashes: --trust-domain home.example"
 
 [ -d hosts ] || fail "there is no folder hosts here" "run this in the repository of your cluster; \`nix flake init\` makes one"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# A cluster drops what it does not know without a word, and a limit that is misspelt would limit nothing.
+judge_policy() {
+  local folder=$work/cluster
+  mkdir -p "$folder/hatpolicies"
+  cp k8s/hats/policy.yaml "$folder/hatpolicies/default.yaml"
+  if ! hatrack hats --cluster "$folder" >/dev/null 2>"$work/said"; then
+    sed "s#$folder/hatpolicies/default.yaml#k8s/hats/policy.yaml#" "$work/said" >&2
+    exit 2
+  fi
+}
+[ ! -f k8s/hats/policy.yaml ] || judge_policy
+
 if [ $# -gt 0 ] && [ -f k8s/hats/policy.yaml ] && ! grep --quiet --line-regexp "  trustDomain: $domain" k8s/hats/policy.yaml; then
   fail "k8s/hats/policy.yaml is there, and its trust domain is not $domain" "change it there, before the first hat is worn: it is part of every identity"
 fi
@@ -37,10 +52,25 @@ hosts=$(nix eval --json .#nixosConfigurations --apply 'builtins.mapAttrs (_: hos
 mapfile -t names < <(jq --raw-output 'keys[]' <<<"$hosts")
 [ ${#names[@]} -gt 0 ] || fail "flake.nix has no host" "describe each machine there first; nothing was written"
 
-owner_key=${SOPS_AGE_KEY_FILE:-${XDG_CONFIG_HOME:-$HOME/.config}/sops/age/keys.txt}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# Who administers the cluster, one public key in each line, and perhaps a comment. People are added and removed there.
+read_owners() {
+  local line number=0
+  recipients=()
+  while IFS= read -r line || [ -n "$line" ]; do
+    number=$((number + 1))
+    line=${line%%#*}
+    line=${line//[[:space:]]/}
+    [ -n "$line" ] || continue
+    if [[ $line != age1* ]] || ! age --encrypt --recipient "$line" </dev/null >/dev/null 2>&1; then
+      fail "line $number of hosts/owners.pub, ${line:0:16}…, is no public age key" \
+        "put a whole one there, as \`age-keygen -y\` prints it (age1…), or # before what is none; nothing was written"
+    fi
+    recipients+=("$line")
+  done <hosts/owners.pub
+}
+[ ! -f hosts/owners.pub ] || read_owners
 
+owner_key=${SOPS_AGE_KEY_FILE:-${XDG_CONFIG_HOME:-$HOME/.config}/sops/age/keys.txt}
 if [ ! -f "$owner_key" ]; then
   mkdir -p "$(dirname "$owner_key")"
   (umask 077 && age-keygen --output "$owner_key" 2>/dev/null)
@@ -49,11 +79,13 @@ fi
 owner=$(age-keygen -y "$owner_key" | head -n 1)
 export SOPS_AGE_KEY_FILE=$owner_key
 
-# Who administers the cluster, one public key in each line. People are added and removed there.
-[ -f hosts/owners.pub ] || echo "$owner" >hosts/owners.pub
-grep --quiet --line-regexp --fixed-strings -- "$owner" hosts/owners.pub ||
+if [ ! -f hosts/owners.pub ]; then
+  echo "$owner" >hosts/owners.pub
+  read_owners
+fi
+[[ " ${recipients[*]} " = *" $owner "* ]] ||
   fail "your key $owner is none of hosts/owners.pub" "put your copy of the old one back at $owner_key; or have this one added there by somebody who is in it, who then runs this; before that you cannot read the secrets"
-owners=$(paste --serial --delimiters , hosts/owners.pub)
+owners=$(IFS=, && echo "${recipients[*]}")
 
 # encrypt FILE RECIPIENTS TYPE [TYPE-OF-FILE]: what comes in, as FILE.
 encrypt() {

@@ -233,6 +233,18 @@ known_as() {
   if [ "$port" = 22 ]; then echo "$name"; else echo "[$name]:$port"; fi
 }
 
+# ssh as a person types it, to be pasted.
+as_typed() {
+  local words=(ssh)
+  [ "${ssh_options[1]}" = 22 ] || words+=(-p "${ssh_options[1]}")
+  [ -z "$identity" ] || words+=(-i "$identity")
+  printf '%q ' "${words[@]}"
+  printf %s "$1"
+}
+
+# access_of MACHINE ADDRESS: how its access to the cluster is fetched.
+access_of() { printf "(umask 077; %s cat /etc/rancher/k3s/k3s.yaml | sed 's/127.0.0.1/%s/' >kubeconfig)" "$1" "$(in_url "$2")"; }
+
 # From now on ssh goes to what comes after: the installer, and then the new system.
 use_port_after() {
   ssh_options[1]=$port_after
@@ -258,7 +270,7 @@ look() {
   [ "$dry_run" = no ] || print_look "$1"
   look_command "$1"
   seen=$("${looks[@]}" <"$HATRACK_LIBEXEC/look.sh") ||
-    fail "$1 cannot be looked at by ssh" "log in once with \`ssh -p ${ssh_options[1]} $1\`, compare its host key and install your own, unless ssh says something else above; $outcome"
+    fail "$1 cannot be looked at by ssh" "log in once with \`$(as_typed "$1")\`, compare its host key and install your own, unless ssh says something else above; $outcome"
 }
 
 seen_value() { sed -n "s/^$1=//p" <<<"$seen"; }
@@ -426,11 +438,13 @@ judge_cluster() {
     run hatrack nodes "$name" -o json
     return
   fi
-  local status=0
+  local status=0 server
+  server=$(fact founderAddress)
   hatrack nodes "$name" -o json >/dev/null 2>"$work/answer" || status=$?
   [ "$status" = 2 ] || return 0
   cat "$work/answer" >&2
-  fail "nobody could say whether $name is Ready" "do what is said above, or install with --wait 0; $outcome"
+  fail "nobody could say whether $name is Ready" \
+    "do what is said above${server:+ (the founder has your access: $(access_of "ssh root@$server" "$server") && export KUBECONFIG=\$PWD/kubeconfig)}, or install with --wait 0; $outcome"
 }
 
 # in_url ADDRESS
@@ -449,7 +463,7 @@ await_ready() {
     if jq --exit-status '[., .items[]? | .status?.conditions[]? | select(.type == "Ready" and .status == "True")] | any' <<<"$node" >/dev/null; then
       ask
       [ "$(fact founds)" != true ] ||
-        say "your access to the cluster: (umask 077; ssh $installed cat /etc/rancher/k3s/k3s.yaml | sed 's/127.0.0.1/$(in_url "${installed#*@}")/' >kubeconfig)"
+        say "your access to the cluster: $(access_of "$(as_typed "$installed")" "${installed#*@}")"
       return
     fi
     sleep $((wait_seconds < 60 ? 1 : 5))
@@ -471,12 +485,12 @@ first_failure() {
     # Not every machine has both.
     "${there[@]}" systemctl cat "$unit.service" >/dev/null 2>&1 || continue
     "${there[@]}" systemctl is-active --quiet "$unit.service" || {
-      echo "$unit does not run there: ssh $installed journalctl --boot --unit $unit"
+      echo "$unit does not run there: $(as_typed "$installed") journalctl --boot --unit $unit"
       return
     }
   done
   answer=$("${there[@]}" curl --silent http://127.0.0.1:9470/readyz) || answer="no answer"
-  echo "its agent says: $answer; see ssh $installed journalctl --boot --unit hatrack-agent"
+  echo "its agent says: $answer; see $(as_typed "$installed") journalctl --boot --unit hatrack-agent"
 }
 
 # The installer's kernel has drivers for everything.

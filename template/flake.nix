@@ -7,7 +7,7 @@
     { self, hatrack }:
     let
       inherit (hatrack.inputs.nixpkgs) lib;
-      inherit (hatrack.lib) disks;
+      inherit (hatrack.lib) disks systems;
     in
     {
       nixosConfigurations = hatrack.lib.mkCluster {
@@ -38,7 +38,7 @@
       # `nix build .#nodes`: the ClusterNode of each host, for k8s/nodes.
       packages = lib.mapAttrs (_: pkgs: {
         nodes = hatrack.lib.nodeManifests pkgs self.nixosConfigurations;
-      }) (lib.getAttrs [ "aarch64-linux" "x86_64-linux" ] hatrack.inputs.nixpkgs.legacyPackages);
+      }) (lib.getAttrs systems hatrack.inputs.nixpkgs.legacyPackages);
 
       # `nix run .#init` and `nix run .#install`.
       inherit (hatrack) apps;
@@ -47,7 +47,7 @@
       devShells = lib.mapAttrs (_: shells: { default = shells.cluster; }) hatrack.devShells;
 
       # `nix flake check` builds every host; with --no-build it says without that whether they fit together.
-      checks = lib.genAttrs [ "aarch64-linux" "x86_64-linux" ] (
+      checks = lib.genAttrs systems (
         system:
         lib.mapAttrs (_: host: host.config.system.build.toplevel) (
           lib.filterAttrs (_: host: host.pkgs.stdenv.hostPlatform.system == system) self.nixosConfigurations

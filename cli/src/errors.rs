@@ -2,6 +2,8 @@
 
 use std::io;
 
+use kube::config::KubeconfigError;
+
 use crate::cluster::{Missing, folder, kubernetes};
 use crate::commands::{
     Elsewhere, NoAuthority, NoFolder, NoTokens, NotConfirmed, NotStarted, OwnBinding, StillUsable, StillWorn,
@@ -14,6 +16,10 @@ use crate::registration::Refused;
 
 /// The API server's answer to somebody without the right.
 const FORBIDDEN: u16 = 403;
+
+/// How to come to a kubeconfig.
+const A_SERVER_HAS_ONE: &str = "a server has one: \
+    `(umask 077; ssh root@SERVER cat /etc/rancher/k3s/k3s.yaml | sed s/127.0.0.1/SERVER/ >kubeconfig)`";
 
 /// How a failed command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,18 +184,25 @@ fn of_folder(error: &folder::Error) -> Option<String> {
 
 fn of_kubernetes(error: &kubernetes::Error) -> Option<String> {
     match error {
-        kubernetes::Error::NoCluster => Some(
-            "name a folder with `--cluster DIR`, or a kubeconfig with KUBECONFIG; `hatrack try` needs neither"
-                .to_owned(),
-        ),
+        kubernetes::Error::NoCluster => Some(format!(
+            "name a folder with `--cluster DIR`, or a kubeconfig with KUBECONFIG; {A_SERVER_HAS_ONE}; `hatrack try` needs neither"
+        )),
         kubernetes::Error::Refused { source, .. } => {
             of_policy(&source.message).or_else(|| of_secrets(source)).or_else(|| of_answer(source.code))
         }
         kubernetes::Error::Failed { .. } => {
             Some("is the API server of the kubeconfig up, and can it be reached from here?".to_owned())
         }
+        kubernetes::Error::Kubeconfig(source) if is_absent(source.as_ref()) => {
+            Some(format!("KUBECONFIG names the file; {A_SERVER_HAS_ONE}"))
+        }
         kubernetes::Error::Kubeconfig(_) => Some("`kubectl config view` shows the kubeconfig that is used".to_owned()),
     }
+}
+
+/// Whether a kubeconfig that is named is not there.
+fn is_absent(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(KubeconfigError::ReadConfig(source, _)) if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Tokens are the only secrets that are asked for.

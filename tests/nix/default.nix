@@ -88,6 +88,22 @@ let
         throw "the flake is not as it should be:\n${lib.concatLines faults}";
   };
 
+  # The texts of the hosts are those of ./texts. Nothing that they name is built for it.
+  texts = lib.optionalAttrs (system == "x86_64-linux") {
+    texts =
+      pkgs.runCommand "hatrack-texts"
+        {
+          nativeBuildInputs = [ pkgs.jq ];
+          texts = builtins.unsafeDiscardStringContext (builtins.toJSON (import ./texts.nix inputs.self));
+          passAsFile = [ "texts" ];
+        }
+        ''
+          bash ${./write-texts} "$textsPath" texts
+          diff --recursive --unified ${./texts} texts
+          touch $out
+        '';
+  };
+
   # What is known of the crates that Cargo.lock names: `nix flake update advisory-db` asks for what is known today.
   advisories = pkgs.runCommand "hatrack-advisories" { nativeBuildInputs = [ pkgs.cargo-audit ]; } ''
     cargo-audit audit --no-fetch --stale --deny warnings --db ${inputs.advisory-db} --file ${../../Cargo.lock}
@@ -111,6 +127,7 @@ lib.filterAttrs (name: _: !isBeyond name) (
   // disks
   // machines
   // evaluated
+  // texts
   // {
     inherit
       advisories

@@ -90,7 +90,10 @@ tree
   # evaluates by itself.
   isBeyond =
     name:
-    name == "evaluated"
+    lib.elem name [
+      "evaluated"
+      "texts"
+    ]
     || (lib.versionOlder lib.trivial.release "25.11" && lib.hasPrefix "disks-" name);
 
   lib = lib // {

@@ -27,11 +27,15 @@ let
       adb.keyFile = lib.mkDefault "/run/adb";
     };
     system = lib.optionalAttrs withVersion { stateVersion = "26.05"; };
+    documentation.enable = false;
+  };
+
+  # Where a machine has no layout.
+  root = {
     fileSystems."/" = lib.mkDefault {
       device = "/dev/disk/by-label/root";
       fsType = "ext4";
     };
-    documentation.enable = false;
     boot.loader.grub.enable = false;
   };
 
@@ -51,7 +55,7 @@ let
       ...
     }:
     self.lib.mkCluster {
-      modules = [ (sound (unset != "stateVersion")) ];
+      modules = [ (sound (unset != "stateVersion")) ] ++ lib.optional (unset != "root") root;
       hosts = {
         inherit founder;
       }
@@ -188,6 +192,21 @@ let
     "more phones than the controllers carry".phone-orchestrator = {
       hatrack.agent.expects.phones = 31;
       __words = "more than 1 USB controllers carry";
+    };
+    "no disk layout".worker = {
+      __unset = "root";
+      __alone = true;
+      __words = "subject has no disk layout: put disks.single-disk";
+    };
+    "a disk for volumes alone".worker = {
+      imports = [ (self.lib.disks.data-disks { devices = [ byId ]; }) ];
+      __unset = "root";
+      __alone = true;
+      __words = "subject has no disk layout: put disks.single-disk";
+    };
+    "a hardware report of another architecture".worker = {
+      hardware.facter.reportPath = ./report-of-aarch64.json;
+      __words = "hardware.facter.reportPath of subject is the report of a machine that is aarch64-linux, and its system is x86_64-linux";
     };
     "a disk by its place, SATA".worker = {
       imports = [ (self.lib.disks.single-disk { device = "/dev/sda"; }) ];
@@ -346,10 +365,13 @@ let
     {
       inherit title class;
       module = removeAttrs case.${class} [
+        "__alone"
         "__unset"
         "__words"
       ];
       unset = case.${class}.__unset or null;
+      # Whether nothing else may be said.
+      alone = case.${class}.__alone or false;
       words = case.${class}.__words;
     }
   ) cases;
@@ -360,7 +382,7 @@ let
       messages = refusals case;
     in
     lib.optional (
-      !lib.any (lib.hasInfix case.words) messages
+      !lib.any (lib.hasInfix case.words) messages || (case.alone && lib.length messages != 1)
     ) "${case.title}: expected `${case.words}`, and the messages are ${builtins.toJSON messages}"
   ) flat;
 
@@ -515,7 +537,7 @@ let
       }).subject.config.hatrack.agent.enrollment.server != "https://10.0.0.2:6443"
     ) "a server that joins does not report to the API server beside it";
 
-  # What is wrong about an entry of `hosts` itself.
+  # What is wrong about the description of a machine itself, wherever it is given, and about the arguments of a disk layout.
   entry = {
     class = "worker";
     system = "x86_64-linux";
@@ -524,23 +546,148 @@ let
     host:
     (builtins.tryEval (self.lib.mkCluster { hosts.subject = host; }).subject.config.hatrack.host.class)
     .success;
+  isMade =
+    host:
+    (builtins.tryEval (self.lib.mkHost (host // { name = "subject"; })).config.hatrack.host.class)
+    .success;
+  faultOfHost = import ../../lib/description.nix {
+    inherit lib;
+    inherit (self.lib) systems;
+    classes = import ../../lib/classes.nix;
+  } "subject";
+  # Each with the words by which it is refused.
+  descriptions = {
+    "subject has no class: give it one of control-plane, gpu-worker, phone-orchestrator, pi-ai-hat, worker" =
+      removeAttrs entry [ "class" ];
+    "subject has a class that is none of control-plane, gpu-worker, phone-orchestrator, pi-ai-hat, worker" =
+      entry // {
+        class = "gpu";
+      };
+    "subject has no system: give it one of aarch64-linux, x86_64-linux" = removeAttrs entry [
+      "system"
+    ];
+    "subject has a system that is none of aarch64-linux, x86_64-linux" = entry // {
+      system = "aarch64";
+    };
+    "subject has module, and takes class, system and modules" = entry // {
+      module = { };
+    };
+    "subject has modules that are no list: put them into brackets" = entry // {
+      modules = { };
+    };
+  };
   entries =
     lib.concatLists (
-      lib.mapAttrsToList (what: host: lib.optional (evaluates host) "a host with ${what} is accepted") {
-        "no class" = removeAttrs entry [ "class" ];
-        "no system" = removeAttrs entry [ "system" ];
-        "half a system" = entry // {
-          system = "aarch64";
-        };
-        "a misspelt key" = entry // {
-          module = { };
-        };
-        "a module that is not there" = entry // {
-          modules = [ ./no-host ];
-        };
-      }
+      lib.mapAttrsToList (
+        words: host:
+        lib.optional (
+          faultOfHost host != words
+        ) "expected `${words}`, and the sentence is ${builtins.toJSON (faultOfHost host)}"
+        ++ lib.optional (evaluates host) "a host is accepted of which is said: ${words}"
+        ++ lib.optional (isMade host) "lib.mkHost accepts a host of which is said: ${words}"
+      ) descriptions
     )
-    ++ lib.optional (!evaluates entry) "a sound host is refused";
+    ++ lib.optional (
+      faultOfHost "worker" != "subject is a string: it takes class, system and modules"
+    ) "an entry that is no attribute set is not named"
+    ++ lib.optional (evaluates "worker") "a host that is no attribute set is accepted"
+    ++ lib.optional (evaluates (
+      entry // { modules = [ ./no-host ]; }
+    )) "a host with a module that is not there is accepted"
+    ++ lib.optional (builtins.tryEval (self.lib.mkHost entry)).success "lib.mkHost accepts a host without a name"
+    ++ lib.optional (!evaluates entry) "a sound host is refused"
+    ++ lib.optional (!isMade entry) "lib.mkHost refuses a sound host";
+
+  layouts = import ../../lib/disks.nix { inherit lib; };
+  one = byId;
+  two = [
+    byId
+    "/dev/disk/by-id/ata-B"
+  ];
+  single = ''write disks.single-disk { device = "/dev/disk/by-id/…"; }'';
+  several = ''write disks.data-disks { devices = [ "/dev/disk/by-id/…" ]; }'';
+  mirror = ''write disks.zfs-mirror { devices = [ "/dev/disk/by-id/…" "/dev/disk/by-id/…" ]; }'';
+  arguments = [
+    [
+      "single-disk"
+      one
+      "disks.single-disk was given a string: ${single}"
+    ]
+    [
+      "single-disk"
+      two
+      "disks.single-disk was given a list: ${single}"
+    ]
+    [
+      "single-disk"
+      { }
+      "disks.single-disk was given no device: ${single}"
+    ]
+    [
+      "single-disk"
+      { devices = two; }
+      "disks.single-disk takes device, encrypt, and was given devices: ${single}"
+    ]
+    [
+      "single-disk"
+      { device = two; }
+      "disks.single-disk cannot use what device is set to: ${single}"
+    ]
+    [
+      "single-disk"
+      {
+        device = one;
+        encrypt = "yes";
+      }
+      "disks.single-disk cannot use what encrypt is set to: ${single}"
+    ]
+    [
+      "data-disks"
+      one
+      "disks.data-disks was given a string: ${several}"
+    ]
+    [
+      "data-disks"
+      { devices = one; }
+      "disks.data-disks cannot use what devices is set to: ${several}"
+    ]
+    [
+      "zfs-mirror"
+      two
+      "disks.zfs-mirror was given a list: ${mirror}"
+    ]
+    [
+      "zfs-mirror"
+      { devices = [ one ]; }
+      "disks.zfs-mirror cannot use what devices is set to: ${mirror}"
+    ]
+  ];
+  sound-arguments = {
+    single-disk.device = one;
+    data-disks.devices = [ one ];
+    zfs-mirror = {
+      devices = two;
+      encrypt = true;
+    };
+  };
+  isLayout = name: argument: (builtins.tryEval (self.lib.disks.${name} argument)).success;
+  disks =
+    lib.concatMap (
+      case:
+      let
+        name = lib.elemAt case 0;
+        argument = lib.elemAt case 1;
+        words = lib.elemAt case 2;
+        said = layouts.${name}.faultOf argument;
+      in
+      lib.optional (said != words) "expected `${words}`, and the sentence is ${builtins.toJSON said}"
+      ++ lib.optional (isLayout name argument) "a layout is made of which is said: ${words}"
+    ) arguments
+    ++ lib.concatLists (
+      lib.mapAttrsToList (
+        name: argument: lib.optional (!isLayout name argument) "disks.${name} refuses sound arguments"
+      ) sound-arguments
+    );
 
   # Addresses have no mask, and their numbers are such.
   address = subject.options.hatrack.host.address.type;
@@ -569,5 +716,5 @@ let
 in
 {
   cases = map (case: case.title) flat;
-  wrong = wrong ++ sane ++ secrets ++ tokens ++ reports ++ reporters ++ entries ++ addresses;
+  wrong = wrong ++ sane ++ secrets ++ tokens ++ reports ++ reporters ++ entries ++ disks ++ addresses;
 }

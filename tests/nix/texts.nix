@@ -249,6 +249,7 @@ let
     "society/manifests.txt" = lib.concatMapStrings (
       name: "${name}: ${baseNameOf (toString alone.config.services.k3s.manifests.${name}.source)}\n"
     ) (lib.attrNames alone.config.services.k3s.manifests);
+    "society/policy.sh" = alone.config.services.k3s.manifests.hatrack-3-policy.source.buildCommand;
   };
 
   nodes = lib.mapAttrs' (name: text: lib.nameValuePair "nodes/${name}.yaml" text) (

@@ -39,6 +39,8 @@ fn a_manifest_that_no_cluster_would_take() {
         session.file("lab/clusternodes/a.yaml", &text).note(&text).run("nodes --cluster lab");
     }
     session.run("register --cluster lab --name a --root .");
+    let policy = "apiVersion: society.zeta.io/v1alpha1\nkind: HatPolicy\nmetadata:\n  name: default\nspec:\n  trustdomain: home\n";
+    session.file("lab/hatpolicies/default.yaml", policy).note(policy).run("hats --cluster lab");
     assert_golden!("bad-manifests", session);
 }
 

@@ -23,20 +23,11 @@
           adb.keyFile = "/var/lib/adb-key";
         };
         environment.systemPackages = [ pkgs.python3 ];
-        # The kernel of NixOS is built without virtual controllers.
-        boot.kernelPackages = pkgs.linuxPackagesFor (
-          pkgs.linux.override {
-            structuredExtraConfig = with lib.kernel; {
-              USB_GADGET = module;
-              USB_DUMMY_HCD = module;
-              USB_CONFIGFS = module;
-              USB_CONFIGFS_F_FS = yes;
-            };
-          }
-        );
+        # NixOS builds as a module whatever can be one, the virtual controller and gadgets among it.
         boot.kernelModules = [
           "dummy_hcd"
           "libcomposite"
+          "usb_f_fs"
         ];
         systemd.services.phone = {
           description = "A phone that answers nobody";
@@ -58,6 +49,8 @@
     phones.succeed("base64 --decode <<<" + token + " >/var/lib/hatrack-enrollment/token.toml")
     phones.succeed("${self.inputs.nixpkgs.legacyPackages.x86_64-linux.android-tools}/bin/adb keygen /var/lib/adb-key")
     phones.succeed("systemctl restart adb.service hatrack-agent.service")
+    # It fails where the kernel does not have them.
+    phones.wait_for_unit("systemd-modules-load.service")
     phones.wait_for_unit("adb.service")
     phones.wait_for_open_port(5037)
     founder.wait_until_succeeds("k3s kubectl get clusternode phones", timeout=600)
