@@ -245,11 +245,16 @@ let
     class = "control-plane";
     system = "x86_64-linux";
   };
+  applied = alone.config.services.k3s.manifests;
   society = {
     "society/manifests.txt" = lib.concatMapStrings (
-      name: "${name}: ${baseNameOf (toString alone.config.services.k3s.manifests.${name}.source)}\n"
-    ) (lib.attrNames alone.config.services.k3s.manifests);
-    "society/policy.sh" = alone.config.services.k3s.manifests.hatrack-3-policy.source.buildCommand;
+      name:
+      let
+        inherit (applied.${name}) source;
+      in
+      "${name}: ${source.name or (baseNameOf (toString source))}\n"
+    ) (lib.attrNames applied);
+    "society/policy.sh" = applied.hatrack-3-policy.source.buildCommand;
   };
 
   nodes = lib.mapAttrs' (name: text: lib.nameValuePair "nodes/${name}.yaml" text) (
