@@ -52,7 +52,7 @@ rec {
   mkHost =
     host:
     if host ? name then
-      described "${host.name}, of lib.mkHost," host.name [ ] (removeAttrs host [ "name" ])
+      described "lib.mkHost of ${host.name}" host.name [ ] (removeAttrs host [ "name" ])
     else
       throw "lib.mkHost was given no name: it takes name, class, system and modules";
 
