@@ -61,22 +61,24 @@ impl StateFile {
         self.folder.join(FILE_NAME)
     }
 
-    /// What was kept; `None` at the first start. A file that cannot be understood is set aside as `state.json.corrupt`.
+    /// What was kept; `None` at the first start. A file that cannot be understood is set aside as `state.json.corrupt`; one that cannot be
+    /// read is left alone, as nothing is known to be wrong with what it says.
     pub fn load(&self) -> Option<State> {
         let path = self.path();
-        let read = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+        let (error, kept_as) = match fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(state) => return Some(state),
+                Err(error) => {
+                    let aside = path.with_extension("json.corrupt");
+                    let kept = fs::rename(&path, &aside).is_ok();
+                    (io::Error::from(error), kept.then(|| aside.display().to_string()))
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => Err(error),
+            Err(error) => (error, None),
         };
-        let error = match read {
-            Ok(state) => return Some(state),
-            Err(error) => error,
-        };
-        let aside = path.with_extension("json.corrupt");
-        let kept = fs::rename(&path, &aside).is_ok();
         tracing::error!(
-            file = %path.display(), %error, kept_as = kept.then(|| aside.display().to_string()),
+            file = %path.display(), %error, kept_as,
             "the state file cannot be used: names of devices are taken from the ClusterNode, or chosen anew"
         );
         None
@@ -151,6 +153,16 @@ mod tests {
         assert_eq!(file.load(), Some(state("b")));
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&file.folder).unwrap().count(), 1, "no scratch file stays");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_left_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::of(folder.path());
+        // Root may read any file, and nobody a folder.
+        fs::create_dir(file.path()).unwrap();
+        assert_eq!(file.load(), None);
+        assert!(file.path().exists() && !folder.path().join("state.json.corrupt").exists());
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub enum Malformed {
     /// A message ends with NUL.
     #[error("the message does not end with NUL")]
     Unterminated,
-    /// Kernel names and values are text.
+    /// The head and the names of subsystems are text. Other values need not be: the kernel cuts the name that an input device has in
+    /// the middle of a letter.
     #[error("the message is no UTF-8")]
     NotText,
     /// The first part is the action, `@` and the path.
@@ -104,18 +105,18 @@ impl<'a> Uevent<'a> {
     /// Reads one message of the kernel.
     pub fn parse(message: &'a [u8]) -> Result<Self, Malformed> {
         let message = message.strip_suffix(b"\0").ok_or(Malformed::Unterminated)?;
-        let message = str::from_utf8(message).map_err(|_| Malformed::NotText)?;
-        let mut parts = message.split('\0');
-        let (action, path) = parts.next().and_then(|head| head.split_once('@')).ok_or(Malformed::Header)?;
+        let mut parts = message.split(|byte| *byte == 0);
+        let (action, path) = text(parts.next().unwrap_or_default())?.split_once('@').ok_or(Malformed::Header)?;
         if !path.starts_with('/') {
             return Err(Malformed::Header);
         }
         let mut subsystem = None;
         for part in parts {
-            match part.split_once('=').ok_or(Malformed::Value)? {
-                ("ACTION", value) if value != action => return Err(Malformed::Contradiction),
-                ("DEVPATH", value) if value != path => return Err(Malformed::Contradiction),
-                ("SUBSYSTEM", value) => subsystem = Some(value),
+            let end = part.iter().position(|byte| *byte == b'=').ok_or(Malformed::Value)?;
+            match (&part[..end], &part[end + 1..]) {
+                (b"ACTION", value) if value != action.as_bytes() => return Err(Malformed::Contradiction),
+                (b"DEVPATH", value) if value != path.as_bytes() => return Err(Malformed::Contradiction),
+                (b"SUBSYSTEM", value) => subsystem = Some(text(value)?),
                 _ => {}
             }
         }
@@ -135,6 +136,10 @@ impl<'a> Uevent<'a> {
         let of_a_driver = self.subsystem == "platform" && matches!(self.action, Action::Bind | Action::Unbind);
         (SUBSYSTEMS.binary_search(&self.subsystem).is_ok() && !virtual_only) || of_a_driver
     }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Malformed> {
+    str::from_utf8(bytes).map_err(|_| Malformed::NotText)
 }
 
 #[cfg(test)]
@@ -159,11 +164,13 @@ mod tests {
 
     #[test]
     fn what_is_no_uevent_of_the_kernel_is_refused() {
-        let cases: [(&str, &[u8], Malformed); 12] = [
+        let cases: [(&str, &[u8], Malformed); 14] = [
             ("nothing", b"", Malformed::Unterminated),
             ("no end", b"add@/a\0SUBSYSTEM=usb", Malformed::Unterminated),
             ("an empty head", b"\0", Malformed::Header),
-            ("udev's own", b"libudev\0\xfe\xed\xca\xfe\0", Malformed::NotText),
+            ("udev's own", b"libudev\0\xfe\xed\xca\xfe\0", Malformed::Header),
+            ("a head that is no text", b"add@/\xff\0SUBSYSTEM=usb\0", Malformed::NotText),
+            ("a subsystem that is no text", b"add@/a\0SUBSYSTEM=\xff\0", Malformed::NotText),
             ("udev's own, as text", b"libudev\0", Malformed::Header),
             ("no action", b"/devices/a\0SUBSYSTEM=usb\0", Malformed::Header),
             ("a path that is none", b"add@devices/a\0SUBSYSTEM=usb\0", Malformed::Header),
@@ -176,6 +183,13 @@ mod tests {
         for (name, message, refused) in cases {
             assert_eq!(Uevent::parse(message), Err(refused), "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_that_was_cut_in_the_middle_of_a_letter_is_let_be() {
+        let message = b"add@/devices/a/input/input7\0SUBSYSTEM=input\0NAME=\"Tastatur f\xc3\"\0";
+        let uevent = Uevent::parse(message).unwrap();
+        assert_eq!((uevent.subsystem, uevent.can_matter()), ("input", false));
     }
 
     #[test]

@@ -17,7 +17,7 @@ const NOT_FOR_OTHERS: u8 = 0x01 | 0x08 | 0x20 | 0x40;
 /// Every such address, IPv4 first; none for a copied tree, which has no network.
 ///
 /// Only interfaces of hardware, what is built on them (bonds, bridges, VLANs) and tunnels that were made to be reached
-/// (WireGuard, TUN) count: the bridge of a container engine has the same address on every machine.
+/// (WireGuard, TUN) count: the bridge of a container engine, or of virtual machines with their taps, has the same address on every machine.
 pub(crate) fn reachable(root: &Root) -> Result<Vec<String>, Unreadable> {
     if !root.is_machine() {
         return Ok(Vec::new());
@@ -35,9 +35,14 @@ fn ipv4() -> Result<Vec<(String, IpAddr)>, Unreadable> {
     let all = getifaddrs().map_err(|error| Unreadable { path: CLASS.into(), source: error.into() })?;
     let address = |found: nix::ifaddrs::InterfaceAddress| {
         let address: Ipv4Addr = found.address?.as_sockaddr_in()?.ip();
-        Some((found.interface_name, IpAddr::V4(address)))
+        Some((interface_of(&found.interface_name).to_owned(), IpAddr::V4(address)))
     };
     Ok(all.filter_map(address).collect())
+}
+
+/// An IPv4 address may have a label (`eth0:vip`, ip-address(8)), which the C library gives in place of the interface's name.
+fn interface_of(label: &str) -> &str {
+    label.split_once(':').map_or(label, |(interface, _)| interface)
 }
 
 /// The addresses in `/proc/net/if_inet6`, without those that are no use to others: address, index, prefix, scope and flags
@@ -71,7 +76,8 @@ fn leads_outside(root: &Root, interface: &str, depth: u8) -> Result<bool, Unread
     /// A VLAN on a bridge on a bond on a card.
     const DEEPEST: u8 = 4;
     let path = format!("{CLASS}/{interface}");
-    if root.exists(format!("{path}/device"))? || root.exists(format!("{path}/tun_flags"))? {
+    let is_tunnel = depth == 0 && root.exists(format!("{path}/tun_flags"))?;
+    if is_tunnel || root.exists(format!("{path}/device"))? {
         return Ok(true);
     }
     let kind = root.text(format!("{path}/uevent"))?.unwrap_or_default();
@@ -146,14 +152,24 @@ mod tests {
         virtual_one("br0", "bridge", Some("bond0"));
         virtual_one("docker0", "bridge", Some("veth0"));
         virtual_one("veth0", "veth", None);
+        virtual_one("virbr0", "bridge", Some("vnet0"));
+        virtual_one("vnet0", "", None);
+        copy.write("sys/devices/virtual/net/vnet0/tun_flags", "0x5002\n").unwrap();
         virtual_one("loop0", "bridge", Some("loop0"));
         virtual_one("wg0", "wireguard", None);
         virtual_one("flannel.1", "vxlan", Some("enp1s0"));
         let root = Root::at(copy.path());
-        let outside = ["enp1s0", "bond0", "br0", "wg0"].map(|name| (name, true));
-        let inside = ["docker0", "veth0", "loop0", "flannel.1", "lo", "nothing"].map(|name| (name, false));
+        let outside = ["enp1s0", "bond0", "br0", "wg0", "vnet0"].map(|name| (name, true));
+        let inside = ["docker0", "veth0", "virbr0", "loop0", "flannel.1", "lo", "nothing"].map(|name| (name, false));
         for (name, expected) in outside.into_iter().chain(inside) {
             assert_eq!(leads_outside(&root, name, 0).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_label_names_its_interface() {
+        for (label, interface) in [("eth0", "eth0"), ("eth0:vip", "eth0"), ("br0.7:a:b", "br0.7")] {
+            assert_eq!(interface_of(label), interface);
         }
     }
 
