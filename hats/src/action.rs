@@ -23,7 +23,10 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// When something becomes due by time alone. After a step of the wall clock, ask at once.
     pub wake_at: Option<Moment>,
-    /// What the decision learnt, for [`World::conclude`](crate::World::conclude) when all actions are done.
+    /// How many questions were answered, each about one object: what was looked at.
+    pub questions: usize,
+    /// What the decision learnt, for [`World::conclude`](crate::World::conclude) when all actions are done. One on which nothing else depends may
+    /// be left out; [`World::leave_open`](crate::World::leave_open) keeps it.
     pub outlook: Outlook,
 }
 

@@ -39,7 +39,7 @@ pub fn decide(world: &World, now: Moment) -> Plan {
 
 /// As [`decide`], asking only some of the rules. For proofs that each of them is needed.
 pub fn decide_by(world: &World, now: Moment, rules: Rules) -> Plan {
-    let mut decision = Decision { world: world.clone(), rules, now: now.whole_second(), actions: vec![] };
+    let mut decision = Decision { world: world.clone(), rules, now: now.whole_second(), actions: vec![], questions: 0 };
     decision.world.open_due(decision.now);
     for _ in 0..MAX_PASSES {
         let before = decision.actions.len();
@@ -48,9 +48,9 @@ pub fn decide_by(world: &World, now: Moment, rules: Rules) -> Plan {
             break;
         }
     }
-    let Decision { world: after, actions, now: at, .. } = decision;
+    let Decision { world: after, actions, now: at, questions, .. } = decision;
     let wake_at = after.agenda.wait(now).map(|wait| now.after(wait));
-    Plan { wake_at, actions, outlook: world.agenda.outlook(after.agenda, at) }
+    Plan { wake_at, actions, questions, outlook: world.agenda.outlook(after.agenda, at) }
 }
 
 /// Why a request is held, or that it is not: what `why` shows. `None` if there is no such request or it does not wait.
@@ -134,6 +134,7 @@ struct Decision {
     rules: Rules,
     now: Moment,
     actions: Vec<Action>,
+    questions: usize,
 }
 
 impl Decision {
@@ -163,6 +164,7 @@ impl Decision {
             let Some(turn) = late.or_else(|| opened.next()) else { break };
             self.world.agenda.go_to(&turn);
             if self.world.is_live(&turn.1) && !self.world.is_set_aside(&turn.1) {
+                self.questions += 1;
                 take(self, &turn.1);
             }
         }
@@ -173,6 +175,7 @@ impl Decision {
     fn each_named(&mut self, question: Question, answer: impl Fn(&mut Self, &String)) {
         for name in self.world.agenda.take_asked(question) {
             self.world.agenda.look_at(question, &name);
+            self.questions += 1;
             answer(self, &name);
         }
     }

@@ -7,9 +7,9 @@
 //! read anew where the answer says that the world is another one, and the decision is asked again, after a while if need be.
 //!
 //! **What the API server refuses for good** (a namespace that is not there, a webhook of others) must not stand in the way of everything that
-//! comes after it in the plan. A binding that cannot be written is set aside for a while and stays as it is, and so is a node whose hats or whose
+//! comes after it in the plan, nor must what somebody changes each time before it is written. A binding that cannot be written is set aside for a while and stays as it is, and so is a node whose hats or whose
 //! fence cannot be written: it takes nothing new and keeps what it has. Authority that cannot be given, and what nothing else depends on, is left
-//! out for a while.
+//! out for a while; what is left out is looked at again with each decision, and nothing else for its sake.
 
 mod act;
 mod batches;
@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use hatrack_hats::world::NodeView;
 use hatrack_hats::{Action, Moment, Plan, decide};
 use hatrack_service::backoff::Pause;
 use hatrack_service::clock::since_boot;
@@ -45,7 +44,8 @@ pub struct Progress {
     pub failure: Option<String>,
 }
 
-/// Times in a row that the world may have changed before it is waited for: somebody may write faster than it is read.
+/// Times in a row that the world may have changed before it is waited for, and that an object may have before it is left alone: somebody may
+/// write faster than it is read.
 const OVERTAKEN_AT_ONCE: u32 = 3;
 
 /// Decides and acts while this operator leads.
@@ -61,6 +61,8 @@ pub struct Decider {
     pause: Pause,
     /// What was refused, by what it was about, and until when it is left alone.
     refused: BTreeMap<Subject, Duration>,
+    /// How often each was overtaken since a plan was last carried out.
+    overtaken: BTreeMap<Subject, u32>,
     set_aside: Duration,
     trouble: Trouble,
 }
@@ -79,12 +81,22 @@ enum Subject {
 /// Requests at a time. The API server commits what comes together with one write to its disk.
 const AT_A_TIME: usize = 16;
 
+/// How far a lane was gone.
+#[derive(Default)]
+struct Way {
+    /// How many actions were carried out.
+    done: usize,
+    /// What was left out, and nothing else depends on.
+    left_out: Lane,
+    stop: Option<Stop>,
+}
+
 /// Why a lane was not gone to its end.
 enum Stop {
     /// This operator does not lead any more.
     Deposed,
     /// The world is another one.
-    Overtaken,
+    Overtaken(Option<Subject>),
     /// This will be refused again.
     Refused(Subject, Failure),
     /// Nothing is known of it.
@@ -116,6 +128,7 @@ impl Decider {
             alarm: Alarm::new()?,
             pause: config.backoff.pause(),
             refused: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
             set_aside: config.requests.set_aside.get(),
             trouble: Trouble::default(),
         })
@@ -154,23 +167,19 @@ impl Decider {
 
     fn went_well(&mut self) {
         self.pause.reset();
+        self.overtaken.clear();
         self.trouble.log_end("decisions are carried out again");
         self.progress.send_if_modified(|progress| progress.failure.take().is_some());
     }
 
-    /// What was left alone for long enough is tried again, and so is a node that has changed.
+    /// What was left alone for long enough is tried again.
     fn take_up(&mut self) {
-        let (now, world) = (since_boot(), self.observed.world());
-        let is_aside = |name: &str| world.node(name).is_some_and(NodeView::is_set_aside);
-        let is_over = |subject: &Subject, until: Duration| {
-            until <= now || matches!(subject, Subject::Node(name) if !is_aside(name))
-        };
-        let over = self.refused.iter().filter(|(subject, until)| is_over(subject, **until));
-        for subject in over.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
-            self.refused.remove(&subject);
-            match &subject {
-                Subject::Binding(uid) => self.observed.did(|seen| seen.world.take_up(uid)),
-                Subject::Node(name) => self.observed.did(|seen| seen.world.take_up_node(name)),
+        let now = since_boot();
+        for (subject, _) in self.refused.extract_if(.., |_, until| *until <= now) {
+            match subject {
+                Subject::Binding(uid) => self.observed.did(|seen| seen.world.take_up(&uid)),
+                Subject::Node(name) => self.observed.did(|seen| seen.world.take_up_node(&name)),
+                // What was left out is open.
                 Subject::Grant(..) | Subject::Hat(_) | Subject::Policy | Subject::Record(_) => {}
             }
         }
@@ -181,60 +190,76 @@ impl Decider {
         let actor = self.actor.on(world.clone());
         let began = since_boot();
         let plan = spawn_blocking(move || decide(&world, now)).await?;
-        self.decisions.decided(since_boot().saturating_sub(began));
-        let Plan { actions, wake_at, outlook } = plan;
-        let (planned, mut acted) = (actions.len(), 0);
+        let Plan { actions, wake_at, questions, outlook } = plan;
+        self.decisions.decided(since_boot().saturating_sub(began), questions);
+        let (mut acted, mut left_out) = (0, vec![]);
         for batch in batches(actions) {
             let lanes = stream::iter(batch).map(|lane| self.go(&actor, lane)).buffer_unordered(AT_A_TIME);
-            let results: Vec<(usize, Option<Stop>)> = lanes.collect().await;
-            acted += results.iter().map(|(done, _)| done).sum::<usize>();
-            if let Some(outcome) = self.judge(results.into_iter().filter_map(|(_, stop)| stop))? {
+            let mut stops = vec![];
+            for way in lanes.collect::<Vec<Way>>().await {
+                acted += way.done;
+                left_out.extend(way.left_out);
+                stops.extend(way.stop);
+            }
+            if let Some(outcome) = self.judge(stops)? {
                 return Ok(outcome);
             }
         }
-        // What was left out is asked for again.
-        if acted == planned {
-            self.observed.did(|seen| seen.world.conclude(outlook));
-        }
+        self.observed.did(|seen| {
+            seen.world.conclude(outlook);
+            left_out.iter().for_each(|action| seen.world.leave_open(action));
+        });
         Ok(Outcome::Done(acted, wake_at))
     }
 
-    /// Carries out what is in a lane. Says how much of it was done, and what stopped it.
-    async fn go(&self, actor: &Actor, lane: Lane) -> (usize, Option<Stop>) {
-        let mut done = 0;
-        for action in lane {
+    /// Carries out what is in a lane.
+    async fn go(&self, actor: &Actor, lane: Lane) -> Way {
+        let mut way = Way::default();
+        let mut actions = lane.into_iter();
+        while let Some(action) = actions.next() {
             let subject = subject(&action);
             if subject.as_ref().is_some_and(|subject| self.refused.contains_key(subject)) {
+                way.left_out.push(action);
                 continue;
             }
             if !self.leadership.holds() {
-                return (done, Some(Stop::Deposed));
+                return Way { stop: Some(Stop::Deposed), ..way };
             }
             let result = actor.act(&action).await;
             self.decisions.acted(act::name(&action), outcome(&result));
             let stop = match (result, subject) {
                 (Ok(Done::Done), _) => {
-                    done += 1;
+                    way.done += 1;
                     continue;
                 }
-                (Ok(Done::Withheld), _) => continue,
-                (Err(Setback::Overtaken), _) => Stop::Overtaken,
+                (Ok(Done::Withheld), _) => {
+                    way.left_out.push(action);
+                    continue;
+                }
+                (Err(Setback::Overtaken), subject) => Stop::Overtaken(subject),
                 (Err(Setback::Refused(failure)), Some(subject)) => Stop::Refused(subject, failure),
                 (Err(Setback::Refused(failure)), None) | (Err(Setback::Failed(failure)), _) => Stop::Failed(failure),
             };
-            return (done, Some(stop));
+            way.left_out.push(action);
+            way.left_out.extend(actions);
+            return Way { stop: Some(stop), ..way };
         }
-        (done, None)
+        way
     }
 
     /// What the stops of a batch make of the plan: `None` if it goes on.
-    fn judge(&mut self, stops: impl Iterator<Item = Stop>) -> Result<Option<Outcome>, Failure> {
+    fn judge(&mut self, stops: Vec<Stop>) -> Result<Option<Outcome>, Failure> {
         let mut outcome = None;
         let mut failed = None;
         for stop in stops {
             match stop {
                 Stop::Deposed => return Ok(Some(Outcome::Deposed)),
-                Stop::Overtaken => outcome = Some(Outcome::Overtaken),
+                Stop::Overtaken(subject) => {
+                    outcome = Some(Outcome::Overtaken);
+                    if let Some(subject) = subject {
+                        self.was_overtaken(subject);
+                    }
+                }
                 Stop::Failed(failure) => failed = Some(failure),
                 Stop::Refused(subject, failure) => {
                     tracing::warn!(
@@ -250,6 +275,16 @@ impl Decider {
             }
         }
         failed.map_or(Ok(outcome), Err)
+    }
+
+    /// Who writes an object faster than the operator does must not stop what is decided of all others.
+    fn was_overtaken(&mut self, subject: Subject) {
+        let times = self.overtaken.entry(subject.clone()).or_default();
+        *times += 1;
+        if *times > OVERTAKEN_AT_ONCE {
+            tracing::warn!(?subject, "changed each time before it could be written: left alone for a while");
+            self.leave_alone(subject);
+        }
     }
 
     /// Leaves a subject alone for a while. Says whether decisions have to be made without it.

@@ -102,6 +102,11 @@ impl Failure {
         matches!(self.kind(), Kind::Forbidden | Kind::Invalid | Kind::NotFound)
     }
 
+    /// Whether it is somebody's webhook that cannot be asked: it concerns the objects that the webhook is for, and no others.
+    pub fn is_of_a_webhook(&self) -> bool {
+        self.kind() == Kind::Server && self.message().contains("webhook")
+    }
+
     /// Whether it says nothing of what was asked for: every other request would fail as well.
     pub fn concerns_every_request(&self) -> bool {
         matches!(self.kind(), Kind::Unanswered | Kind::Credentials | Kind::Unauthorized | Kind::Busy)
@@ -190,6 +195,19 @@ mod tests {
             assert_eq!(failure.to_string(), "why");
         }
         assert_eq!(Failure::Timeout(Duration::ZERO).kind(), Kind::Unanswered);
+    }
+
+    #[test]
+    fn a_webhook_that_cannot_be_asked_is_told_from_a_broken_server() {
+        for (code, message, is_of_a_webhook) in [
+            (500, "Internal error occurred: failed calling webhook \"no.bindings\": connection refused", true),
+            (500, "etcdserver: request timed out", false),
+            (403, "admission webhook \"no.bindings\" denied the request: never", false),
+            (429, "too many requests of a webhook", false),
+        ] {
+            let failure = Failure::from(kube::Error::Api(Status::failure(message, "Why").with_code(code).boxed()));
+            assert_eq!(failure.is_of_a_webhook(), is_of_a_webhook, "{message}");
+        }
     }
 
     #[test]

@@ -40,20 +40,23 @@ struct ActionLabels {
 #[derive(Debug, Clone)]
 pub struct Decisions {
     length: Histogram,
+    questions: Counter,
     actions: Family<ActionLabels, Counter>,
 }
 
 impl Default for Decisions {
     fn default() -> Self {
         // From 0.1 ms to 3 s.
-        Self { length: Histogram::new(exponential_buckets(0.0001, 2.0, 15)), actions: Family::default() }
+        let length = Histogram::new(exponential_buckets(0.0001, 2.0, 15));
+        Self { length, questions: Counter::default(), actions: Family::default() }
     }
 }
 
 impl Decisions {
-    /// A decision took this long.
-    pub fn decided(&self, length: Duration) {
+    /// A decision took this long, for so many questions.
+    pub fn decided(&self, length: Duration, questions: usize) {
         self.length.observe(length.as_secs_f64());
+        self.questions.inc_by(u64::try_from(questions).unwrap_or(u64::MAX));
     }
 
     /// An action was carried out, or not.
@@ -178,6 +181,8 @@ impl Metrics {
         registry.register("api_requests", "Requests to the API server by what came of them", requests);
         let length = metrics.decisions.length.clone();
         registry.register_with_unit("decision", "How long decisions take", Unit::Seconds, length);
+        let help = "Questions that decisions answered, each about one object: what they looked at";
+        registry.register("questions", help, metrics.decisions.questions.clone());
         let help = "Actions by what came of them: done, withheld, overtaken, refused or failed";
         registry.register("actions", help, metrics.decisions.actions.clone());
         let help = "Announcements of records by what came of them: done, known, pointless or failed";

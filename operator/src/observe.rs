@@ -3,7 +3,8 @@
 //! * In: a watch of each kind, and the answers to the operator's own writes.
 //! * Out: [`Observed`], the newest [`World`]; a copy of it is cheap.
 //!
-//! Nothing is decided before every kind was listed ([`Seen::is_complete`]). A watch that failed is not resumed: its kind is listed anew, and what was
+//! Nothing is decided before every kind was listed ([`Seen::is_complete`]), and listed again since this operator leads: a watch may have brought
+//! nothing for a while without a sign, and another operator decided meanwhile ([`Observed::list_anew`]). A watch that failed is not resumed: its kind is listed anew, and what was
 //! known before and is not listed any more is forgotten. So it is done after a while in any case (`api.resync`).
 //!
 //! Versions are compared, and an older one is late news: but for a list. One that is older than what was known before it was asked for shows
@@ -48,6 +49,8 @@ pub struct Seen {
     /// Grows with everything that a decision could turn on and that was not its own doing.
     pub news: u64,
     listed: BTreeSet<&'static str>,
+    /// Counts up when everything is to be listed anew: a list that had begun before says nothing.
+    round: u64,
     troubles: BTreeMap<&'static str, String>,
     /// The `resourceVersion` up to which the watch of each kind has come.
     reached: BTreeMap<&'static str, u64>,
@@ -97,6 +100,8 @@ struct Sent {
     recorded: watch::Sender<u64>,
     /// How often the history of the API server has gone back.
     histories: watch::Sender<u64>,
+    /// How often everything was to be listed anew.
+    rounds: watch::Sender<u64>,
     periods: Periods,
 }
 
@@ -104,7 +109,8 @@ impl Observed {
     /// Nothing has been seen yet.
     pub fn new(periods: Periods) -> Self {
         let seen = watch::Sender::new(Seen::of(World::new(periods)));
-        Self(Arc::new(Sent { seen, recorded: watch::Sender::new(0), histories: watch::Sender::new(0), periods }))
+        let count = || watch::Sender::new(0);
+        Self(Arc::new(Sent { seen, recorded: count(), histories: count(), rounds: count(), periods }))
     }
 
     /// Counts up when the history of the API server has gone back: nothing is known of the one that it has now.
@@ -112,22 +118,39 @@ impl Observed {
         self.0.histories.subscribe()
     }
 
-    /// Lists everything of a kind and watches from there, again and again: after each error, when the history of the API server has gone back,
-    /// and after the time of a resync.
+    /// Lists everything of a kind and watches from there, again and again: after each error, when everything is to be listed anew, and after
+    /// the time of a resync.
     pub fn follow<K>(&self, api: Api<K>, config: watcher::Config, resync: Duration) -> Events<K>
     where
         K: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
         K::DynamicType: Default,
     {
-        let rounds = Rounds { observed: self.clone(), histories: self.histories(), api, config, resync, current: None };
+        let rounds = Rounds { observed: self.clone(), begun: self.rounds(), api, config, resync, current: None };
         stream::unfold(rounds, async |mut rounds| Some((rounds.next().await, rounds))).boxed()
     }
 
     fn begin_anew(&self) {
         tracing::warn!("the history of the API server has gone back: everything is listed anew");
-        self.0.seen.send_modify(|seen| *seen = Seen { news: seen.news + 1, ..Seen::of(World::new(self.0.periods)) });
+        self.0.seen.send_modify(|seen| {
+            let (news, round) = (seen.news + 1, seen.round + 1);
+            *seen = Seen { news, round, ..Seen::of(World::new(self.0.periods)) };
+        });
         self.0.recorded.send_replace(0);
         self.0.histories.send_modify(|count| *count += 1);
+        self.0.rounds.send_modify(|count| *count += 1);
+    }
+
+    /// A watch may have gone stale without a sign: everything is listed anew, and nothing is complete before that.
+    pub fn list_anew(&self) {
+        self.0.seen.send_modify(|seen| {
+            seen.listed.clear();
+            seen.round += 1;
+        });
+        self.0.rounds.send_modify(|count| *count += 1);
+    }
+
+    fn rounds(&self) -> watch::Receiver<u64> {
+        self.0.rounds.subscribe()
     }
 
     /// A copy of the newest world, which shares its structure.
@@ -180,9 +203,10 @@ pub type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 /// A list and the watch that begins there, and then the next one.
 struct Rounds<K: Resource> {
-    /// Held, so that the histories do not end.
+    /// Held, so that there is always another round.
     observed: Observed,
-    histories: watch::Receiver<u64>,
+    /// Changes when the next one is to begin.
+    begun: watch::Receiver<u64>,
     api: Api<K>,
     config: watcher::Config,
     resync: Duration,
@@ -197,13 +221,13 @@ where
     async fn next(&mut self) -> watcher::Result<Event<K>> {
         loop {
             let (events, end) = self.current.get_or_insert_with(|| {
-                self.histories = self.observed.histories();
+                self.begun = self.observed.rounds();
                 let events = watcher(self.api.clone(), self.config.clone()).boxed();
                 (events, Box::pin(sleep(jittered(self.resync))))
             });
             let event = tokio::select! {
                 biased;
-                _ = self.histories.changed() => None,
+                _ = self.begun.changed() => None,
                 () = end => None,
                 event = events.next() => event,
             };
@@ -339,13 +363,15 @@ impl Follower {
             let was_troubled = !matches!(event, Event::Init) && seen.troubles.remove(K::KIND).is_some();
             let news = match event {
                 Event::Init => {
-                    *listing = Listing { before: K::known(seen), ..Listing::default() };
+                    *listing = Listing { before: K::known(seen), round: seen.round, ..Listing::default() };
                     false
                 }
                 Event::InitApply(object) => {
                     listing.listed.insert(object.key());
                     object.observe(seen, now)
                 }
+                // The next list is on its way.
+                Event::InitDone if listing.round != seen.round => false,
                 Event::InitDone => {
                     let gone = listing.before.keys().filter(|key| !listing.listed.contains(*key));
                     let forgotten = gone.filter(|key| K::forget(seen, key)).count();
@@ -375,6 +401,8 @@ struct Listing {
     before: BTreeMap<String, u64>,
     listed: BTreeSet<String>,
     newest: u64,
+    /// The round in which it was asked for.
+    round: u64,
 }
 
 impl Listing {

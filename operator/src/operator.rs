@@ -126,8 +126,10 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Starts every task that only the leader runs. They are dropped when it does not lead any more.
+    /// Starts every task that only the leader runs. They are dropped when it does not lead any more. What another leader did before is known
+    /// once everything is listed anew.
     fn begin_leading(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+        self.observed.list_anew();
         let decider = Decider::new(self).context("failed to set an alarm on the wall clock")?;
         tasks.spawn(decider.run());
         let (client, observed) = (self.client.clone(), self.observed.clone());

@@ -111,14 +111,16 @@ impl World {
         self.open_binding(uid);
     }
 
-    /// A binding that was set aside is decided upon again.
+    /// A binding that was set aside is decided upon again, also if it has ended.
     pub fn take_up(&mut self, uid: &str) {
         self.set_aside.remove(uid);
         self.open_binding(uid);
+        self.open_authority(uid);
+        self.agenda.ask(Question::End, uid);
     }
 
     /// The API server refuses what is to be written of a node or of its Lease: it takes nothing new and is not fenced, and what it wears stays,
-    /// until it changes or is taken up again. Whether it could be told otherwise is not known.
+    /// until it is taken up again, however often it changes. Whether it could be told otherwise is not known.
     pub fn set_aside_node(&mut self, name: &str) {
         self.open_node(name);
         self.change_node(name, |view| view.set_aside(true));
@@ -191,13 +193,12 @@ impl World {
     pub fn observe_lease(&mut self, lease: &Lease, steady: Duration) -> bool {
         let name = name_of(&lease.metadata);
         let known = self.nodes.get(&name).cloned();
-        let mut view = match &known {
+        let view = match &known {
             Some(known) => known.with_lease(lease, steady),
             None => NodeView::awaited(&name, &self.judge, steady).lasting(self.periods.lease).with_lease(lease, steady),
         };
         let news = known.is_none_or(|known| known.standing(steady) != view.standing(steady));
         if news {
-            view.set_aside(false);
             self.open_node(&name);
         }
         self.put_node(name, view);

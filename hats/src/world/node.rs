@@ -28,9 +28,10 @@ pub struct Sight {
     /// When the Lease was last seen renewed, on the operator's steady clock. The operator's first sight of it counts: it
     /// never compares the node's clock with its own.
     pub renewed: Duration,
-    /// `spec.renewTime` as it stood then. Only its change matters: the node's clock may be stepped either way.
+    /// `spec.renewTime` as it stood then; `None` before the pinned machine renewed it. Only its change matters: the node's clock may be
+    /// stepped either way.
     pub renew_time: Option<Timestamp>,
-    /// `metadata.resourceVersion` as it stood then: an older event is none.
+    /// `metadata.resourceVersion` as it was last seen: an older event is none.
     pub version: Option<u64>,
     /// `spec.leaseTransitions`: the fence.
     pub transitions: i32,
@@ -114,7 +115,7 @@ impl NodeView {
         let kind = judge.node_kind(&node);
         let hats = node.status.as_mut().and_then(|status| status.hats.take()).unwrap_or_default();
         let mut view = Self { kind, hats: hats.into(), node: Arc::new(node), ..self.clone() };
-        (view.registered, view.is_set_aside) = (true, false);
+        view.registered = true;
         view.measure(judge);
         let usable: BTreeSet<String> = view
             .devices()
@@ -135,31 +136,42 @@ impl NodeView {
     pub(super) fn unregistered(&self, judge: &Judge) -> Self {
         let name = self.name();
         let awaited = Self::awaited(&name, judge, self.first_seen);
-        Self { lease: self.lease.clone(), load: self.load.clone(), lasts: self.lasts, ..awaited }.counted()
+        let (lease, load, lasts, is_set_aside) = (self.lease.clone(), self.load.clone(), self.lasts, self.is_set_aside);
+        Self { lease, load, lasts, is_set_aside, ..awaited }.counted()
     }
 
     /// A renewal by another machine than the pinned one is none.
     pub(super) fn with_lease(&self, lease: &Lease, steady: Duration) -> Self {
         let spec = lease.spec.clone().unwrap_or_default();
-        let pinned = self.node.spec.hardware_id.as_deref().unwrap_or_default();
-        if !pinned.is_empty() && spec.holder_identity.as_deref().is_some_and(|holder| holder != pinned) {
-            return Self { rival: spec.holder_identity, ..self.clone() };
-        }
+        let rival = self.rival_in(lease);
         let is_first = self.lease.is_none();
-        let known = self.lease.clone().unwrap_or_else(|| Sight { renewed: steady, ..Sight::default() });
+        let renewed = if rival.is_some() { self.first_seen } else { steady };
+        let known = self.lease.clone().unwrap_or_else(|| Sight { renewed, ..Sight::default() });
         let version = lease.metadata.resource_version.as_ref().and_then(|version| version.parse().ok());
         if version.is_some() && version < known.version {
             return self.clone();
         }
         let transitions = spec.lease_transitions.unwrap_or(0).max(known.transitions);
-        let renew_time = spec.renew_time.map(|time| time.0);
-        let is_renewed = renew_time.is_some() && renew_time != known.renew_time;
-        let sight = if is_renewed {
+        let sight = if self.is_renewed_in(lease) {
+            let renew_time = spec.renew_time.map(|time| time.0);
             Sight { renewed: steady, renew_time, version, transitions, fenced: false, is_fresh: !is_first }
         } else {
             Sight { version, transitions, ..known }
         };
-        Self { lease: Some(sight), rival: None, ..self.clone() }
+        Self { lease: Some(sight), rival, ..self.clone() }
+    }
+
+    /// Whether a Lease says that the pinned machine has renewed it since it was last seen.
+    pub fn is_renewed_in(&self, lease: &Lease) -> bool {
+        let seen = self.lease.as_ref().and_then(|sight| sight.renew_time);
+        let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
+        self.rival_in(lease).is_none() && renewed.is_some() && renewed != seen
+    }
+
+    /// Hardware id of another machine than the pinned one, where such a one holds a Lease.
+    fn rival_in(&self, lease: &Lease) -> Option<String> {
+        let pinned = self.node.spec.hardware_id.as_deref().filter(|pinned| !pinned.is_empty())?;
+        lease.spec.as_ref()?.holder_identity.clone().filter(|holder| holder != pinned)
     }
 
     /// The number of the fence was set, and the node has not renewed since.
@@ -368,7 +380,8 @@ impl NodeView {
     /// Whether it renews its Lease. A Lease that was only met says that for a while as well, unless the last operator had seen it
     /// silent.
     pub fn is_ready(&self, steady: Duration) -> bool {
-        self.lease.as_ref().is_some_and(|sight| !sight.fenced && (sight.is_fresh || !self.was_lost()))
+        let is_met = |sight: &Sight| sight.renew_time.is_some() && (sight.is_fresh || !self.was_lost());
+        self.lease.as_ref().is_some_and(|sight| !sight.fenced && is_met(sight))
             && self.silence(steady).is_some_and(|silence| silence < self.lasts)
     }
 

@@ -8,7 +8,7 @@ use imbl::OrdSet;
 
 use super::indexes::turn;
 use super::{Question, Step, World, status_of};
-use crate::action::Uid;
+use crate::action::{Action, Uid};
 use crate::moment::Moment;
 use crate::succession;
 
@@ -94,6 +94,21 @@ impl World {
         self.agenda.ask(Question::Fence, name);
         self.agenda.ask(Question::Assignment, name);
         self.agenda.open_unplaced();
+    }
+
+    /// An action of a plan that was concluded was left out: what it follows from is still to be looked at.
+    pub fn leave_open(&mut self, action: &Action) {
+        match action {
+            Action::Finalize { binding } | Action::SetStatus { binding, .. } => self.open_binding(binding),
+            Action::Record(swap) => self.open_recorded(swap),
+            Action::Fence { node, .. } | Action::Assign { node, .. } => self.open_node(node),
+            Action::Grant(grant) => self.open_authority(&grant.binding),
+            Action::Withdraw { binding, .. } => self.open_authority(binding),
+            Action::SetHatStatus { hat, .. } => self.agenda.ask(Question::Ledger, hat),
+            Action::Unfinalize { binding } | Action::Delete { binding } => self.agenda.ask(Question::End, binding),
+            // Each decision looks at these.
+            Action::SetPolicyStatus { .. } | Action::Collect { .. } => {}
+        }
     }
 
     /// Opens what a decision at this time has to look at beside what was opened by changes.

@@ -512,6 +512,67 @@ fn a_binding_that_is_set_aside_stays_as_it_is_in_nobodys_way() {
 }
 
 #[test]
+fn what_was_left_out_of_a_plan_is_looked_at_again_and_nothing_else() {
+    let mut stage = Stage::new();
+    stage.hat("plain", json!({"authority": {"rules": [{"verbs": ["get"], "resources": ["pods"]}]}}));
+    stage.hat("other", json!({}));
+    for number in 0..20 {
+        stage.ask("other", &format!("wearer-{number}"));
+    }
+    stage.settle();
+    let account = json!({"spiffeID": spiffe("ann"), "serviceAccountRef": {"name": "ann", "namespace": "default"}});
+    stage.ask_with("plain", "ann", json!({"wearer": account}));
+    let plan = decide(&stage.world, stage.now);
+    let is_grant = |action: &&Action| matches!(action, Action::Grant(_));
+    let (left_out, done): (Vec<&Action>, Vec<&Action>) = plan.actions.iter().partition(is_grant);
+    done.iter().for_each(|action| stage.world.apply(action, stage.now.steady));
+    assert_eq!(left_out.len(), 1);
+    // The first decision after it looks at what was done as well.
+    let mut outlook = plan.outlook.clone();
+    for _ in 0..2 {
+        stage.world.conclude(outlook);
+        left_out.iter().for_each(|action| stage.world.leave_open(action));
+        let again = decide(&stage.world, stage.now);
+        assert_eq!(again.actions.iter().collect::<Vec<_>>(), left_out);
+        outlook = again.outlook;
+    }
+    let questions = decide(&stage.world, stage.now).questions;
+    assert_eq!(questions, 3, "what authority ann lacks and, once it is given, what she lacks and has too much");
+    stage.settle();
+    stage.settle();
+    assert_eq!(decide(&stage.world, stage.now).questions, 0);
+}
+
+#[test]
+fn an_ended_binding_that_is_taken_up_again_goes() {
+    let mut stage = Stage::new();
+    stage.hat("plain", json!({}));
+    let uid = stage.ask("plain", "ann");
+    stage.settle();
+    stage.delete(&uid);
+    stage.world.set_aside(&uid);
+    stage.settle();
+    stage.world.take_up(&uid);
+    stage.settle();
+    assert!(stage.world.binding(&uid).is_none());
+    // As when its record and its status could be written, and only its end could not.
+    let uid = stage.ask("plain", "ann");
+    stage.settle();
+    stage.delete(&uid);
+    for action in decide(&stage.world, stage.now).actions {
+        if !matches!(action, Action::Unfinalize { .. }) {
+            stage.world.apply(&action, stage.now.steady);
+        }
+    }
+    stage.world.set_aside(&uid);
+    stage.settle();
+    assert!(stage.world.binding(&uid).is_some());
+    stage.world.take_up(&uid);
+    stage.settle();
+    assert!(stage.world.binding(&uid).is_none());
+}
+
+#[test]
 fn what_was_concluded_of_another_world_closes_nothing_of_this_one() {
     let mut other = Stage::new();
     other.hat("plain", json!({}));

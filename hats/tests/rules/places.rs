@@ -7,6 +7,7 @@ use hatrack_api::hat_binding::Phase;
 use hatrack_api::hat_swap::SwapEvent;
 use hatrack_hats::throttles::Rule;
 use hatrack_hats::{Action, Periods, World};
+use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, gpus, one_gpu};
@@ -467,6 +468,38 @@ fn that_a_lease_is_renewed_again_is_no_news() {
 }
 
 #[test]
+fn renewals_of_another_machine_end_no_silence_and_its_fence_goes_on() {
+    let mut stage = Stage::new();
+    let lease = |second: u64, holder: &str| -> Lease {
+        let time = format!("2026-01-01T00:01:{second:02}.000000Z");
+        let spec = json!({"renewTime": time, "holderIdentity": holder, "leaseTransitions": 7});
+        serde_json::from_value(json!({"metadata": {"name": "a", "resourceVersion": second.to_string()}, "spec": spec}))
+            .unwrap()
+    };
+    stage.node_with("a", json!({"class": "worker", "hardwareID": "mine"}), json!({"devices": gpus(&["24Gi"])}));
+    let met = |stage: &Stage| stage.world.node("a").unwrap().clone();
+    stage.pass(5);
+    // As after a start: the Lease is met when the machine is known.
+    stage.world.observe_lease(&lease(1, "another"), stage.now.steady);
+    let view = met(&stage);
+    assert!(!view.is_ready(stage.now.steady), "the machine has renewed nothing");
+    assert_eq!(view.silence(stage.now.steady), Some(Duration::from_secs(5)));
+    assert_eq!(view.lease.as_ref().unwrap().transitions, 7, "the next fence has a higher number");
+    assert!(!view.is_renewed_in(&lease(2, "another")));
+    assert!(view.is_renewed_in(&lease(2, "mine")));
+    stage.world.observe_lease(&lease(3, "mine"), stage.now.steady);
+    stage.pass(5);
+    stage.world.observe_lease(&lease(4, "another"), stage.now.steady);
+    stage.world.observe_lease(&lease(2, "mine"), stage.now.steady);
+    let view = met(&stage);
+    assert_eq!(view.silence(stage.now.steady), Some(Duration::from_secs(5)), "late news are none");
+    assert_eq!(view.rival.as_deref(), Some("another"));
+    assert!(view.is_ready(stage.now.steady), "for as long as a renewal lasts");
+    stage.world.observe_lease(&lease(5, "mine"), stage.now.steady);
+    assert_eq!((met(&stage).silence(stage.now.steady), met(&stage).rival), (Some(Duration::ZERO), None));
+}
+
+#[test]
 fn a_node_that_is_set_aside_takes_nothing_new_and_keeps_what_it_has() {
     let mut stage = Stage::new();
     stage.node("a", gpus(&["24Gi", "24Gi"]));
@@ -491,7 +524,10 @@ fn a_node_that_is_set_aside_takes_nothing_new_and_keeps_what_it_has() {
     assert_eq!(stage.phase(&held), Phase::Pending, "nobody has told the machine to stop");
     stage.change_node("a", |_| {});
     stage.settle();
-    assert_eq!(stage.status(&held).devices, ["gpu-1"], "it has changed, and is tried again");
+    assert_eq!(stage.phase(&held), Phase::Pending, "whoever changes it often would stand in everybody's way");
+    stage.world.take_up_node("a");
+    stage.settle();
+    assert_eq!(stage.status(&held).devices, ["gpu-1"], "it is tried again");
     let hats = stage.world.node("a").unwrap().hats().to_vec();
     assert_eq!(hats.iter().map(|hat| hat.phase.as_str()).collect::<Vec<_>>(), ["Expired", "Active"]);
 }

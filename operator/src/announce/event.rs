@@ -92,8 +92,7 @@ fn has_no_place(failure: &Failure) -> bool {
 fn is_of_its_namespace(failure: &Failure) -> bool {
     match failure.kind() {
         Kind::Forbidden => !failure.message().contains("cannot create resource"),
-        Kind::Server => failure.message().contains("webhook"),
-        _ => false,
+        _ => failure.is_of_a_webhook(),
     }
 }
 

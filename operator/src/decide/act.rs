@@ -62,7 +62,8 @@ pub enum Setback {
 
 impl From<Failure> for Setback {
     fn from(failure: Failure) -> Self {
-        if failure.is_final() { Self::Refused(failure) } else { Self::Failed(failure) }
+        let is_refused = failure.is_final() || failure.is_of_a_webhook();
+        if is_refused { Self::Refused(failure) } else { Self::Failed(failure) }
     }
 }
 
@@ -291,15 +292,12 @@ impl Actor {
         Ok(())
     }
 
-    /// A node that is not silent any more is not fenced.
+    /// A node that is not silent any more is not fenced. Another machine that renews its Lease makes it no less silent.
     async fn fence(&self, action: &Action, node: &str, transitions: i32) -> Acted {
         let api: Api<NodeLease> = Api::namespaced(self.client.clone(), SYSTEM_NAMESPACE);
         let mut fence = json!({"spec": {"leaseTransitions": transitions}});
         let written = if let Some(lease) = within(self.limit, api.get_opt(node)).await? {
-            let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
-            let world = self.basis().world.clone();
-            let seen = world.node(node).and_then(|view| view.lease.as_ref()).and_then(|sight| sight.renew_time);
-            if renewed != seen {
+            if self.known(|world| Some(world.node(node)?.is_renewed_in(&lease)))? {
                 self.observed.observe(|seen| lease.observe(seen, since_boot()));
                 return Err(Setback::Overtaken);
             }

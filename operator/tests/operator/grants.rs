@@ -5,15 +5,20 @@ use std::collections::BTreeSet;
 use hatrack_api::access::{MANAGED_BY, hat_role_name};
 use hatrack_api::hat_binding::Phase;
 use hatrack_testbed::{soon, timed, unique};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use tokio::time::{Duration, sleep};
 
-use crate::cluster::{Bench, gone, until};
+use crate::cluster::{Bench, breakable, gone, until};
 use crate::refusal::Refusal;
+
+/// Wearers of whom nothing is to be decided any more.
+const WEARERS: u32 = 30;
 
 fn verbs(role: &Role) -> BTreeSet<String> {
     role.rules.iter().flatten().flat_map(|rule| rule.verbs.clone()).collect()
@@ -85,6 +90,83 @@ async fn what_cannot_be_given_stands_in_nobodys_way_and_is_given_later() {
     let roles: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &missing);
     let name = hat_role_name(&hat, &waiting.uid().unwrap());
     soon("the role in the new namespace", until(&roles, &name, |_| true)).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_given_makes_no_later_decision_look_at_everything() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    cluster.forget_leader().await;
+    let operator = cluster.operator().start(cluster.plane.folder());
+    let hat = bench.hat(json!({})).await;
+    let mut worn = Vec::new();
+    for number in 0..WEARERS {
+        worn.push(bench.ask(&hat, &format!("sa-{number}")).await);
+    }
+    let rules = json!([{"verbs": ["get"], "resources": ["pods"]}]);
+    let hopeless = bench.hat(json!({"authority": {"namespaces": [unique("never")], "rules": rules}})).await;
+    worn.push(bench.ask(&hopeless, "ann").await);
+    for binding in &worn {
+        bench.phase(binding, Phase::Active).await;
+    }
+    let refused = operator.says("refused: left alone for a while").await;
+    assert!(refused["subject"].as_str().unwrap().starts_with("Grant"), "{refused}");
+    // What was asked for is not news any more once the last of it is done.
+    bench.release(&worn[0]).await;
+    gone(&bench.bindings(), &worn[0].name_any()).await;
+    let questions = "hatrack_operator_questions_total";
+    let before = operator.metric(questions).await;
+    bench.release(&worn[1]).await;
+    gone(&bench.bindings(), &worn[1].name_any()).await;
+    let asked = operator.metric(questions).await - before;
+    println!("{asked} questions for one binding beside {WEARERS}");
+    assert!(asked > 0.0 && asked < 2.0 * f64::from(WEARERS), "{asked} questions for one binding beside {WEARERS}");
+}
+
+/// A webhook of a service that is not there has to agree to every role binding of a namespace.
+async fn ask_the_dead(bench: &Bench) -> (Api<ValidatingWebhookConfiguration>, String) {
+    let name = unique("dead");
+    let webhook = json!({"metadata": {"name": name}, "webhooks": [{
+        "name": "somebody.else.example", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+        "clientConfig": {"service": {"namespace": bench.namespace, "name": "dead"}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": bench.namespace}},
+        "rules": [{"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["v1"], "resources": ["rolebindings"],
+            "operations": ["*"]}]}]});
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(bench.admin.clone());
+    webhooks.create(&PostParams::default(), &serde_json::from_value(webhook).unwrap()).await.unwrap();
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let probe: RoleBinding = serde_json::from_value(json!({"metadata": {"name": "probe"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "probe"}}))
+    .unwrap();
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let asked = async {
+        while !bindings.create(&dry_run, &probe).await.is_err_and(|error| error.to_string().contains("webhook")) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("a refusal", asked).await;
+    (webhooks, name)
+}
+
+#[tokio::test]
+async fn what_a_dead_webhook_keeps_from_being_given_stands_in_nobodys_way_and_is_given_later() {
+    let (bench, operator) = Bench::shared().await;
+    let (other, _) = Bench::shared().await;
+    let released = other.ask(&other.hat(json!({})).await, "bob").await;
+    other.phase(&released, Phase::Active).await;
+    let (webhooks, webhook) = ask_the_dead(&bench).await;
+    let hat = bench.hat(json!({})).await;
+    let waiting = bench.ask(&hat, "ann").await;
+    bench.phase(&waiting, Phase::Active).await;
+    let line = operator.says("failed calling webhook").await;
+    assert_eq!(line["message"], "refused: left alone for a while", "{line}");
+    // What goes last is the last thing of all that is decided.
+    other.release(&released).await;
+    gone(&other.bindings(), &released.name_any()).await;
+    webhooks.delete(&webhook, &DeleteParams::default()).await.unwrap();
+    let bindings: Api<RoleBinding> = Api::namespaced(bench.admin.clone(), &bench.namespace);
+    let name = hat_role_name(&hat, &waiting.uid().unwrap());
+    timed("a webhook is asked no more, authority is given", until(&bindings, &name, |_| true)).await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod announcements;
 mod applicant;
 mod canary;
 mod cluster;
+mod contention;
 mod enrollment;
 mod grants;
 mod life;

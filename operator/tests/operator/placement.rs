@@ -1,5 +1,6 @@
 //! Hats that need a machine: placed, stopped in two steps, moved when the machine is lost.
 
+use hatrack_api::HatBinding;
 use hatrack_api::hat_binding::Phase;
 use hatrack_testbed::{timed, unique};
 use kube::api::{Patch, PatchParams};
@@ -10,12 +11,18 @@ use crate::cluster::{Bench, held, phase_of};
 use crate::machine::{Machine, assigned, gpu};
 use crate::refusal::Refusal;
 
-fn needs(model: &str, memory: &str) -> Value {
+/// A hat that needs one GPU of this model, with so much memory.
+pub fn needs(model: &str, memory: &str) -> Value {
     let selectors = [
         format!("device.attributes.model == '{model}'"),
         format!("device.capacity.memory.compareTo(quantity('{memory}')) >= 0"),
     ];
     json!({"requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": 1, "selectors": selectors}]}})
+}
+
+/// Whether a binding is Active on this node.
+pub fn is_worn_on(binding: &HatBinding, node: &str) -> bool {
+    phase_of(binding) == Phase::Active && binding.status.as_ref().unwrap().node_name.as_deref() == Some(node)
 }
 
 #[tokio::test]
@@ -59,11 +66,7 @@ async fn the_hats_of_a_lost_machine_move_once_it_is_fenced() {
     other.readiness("True", "LeaseRenewed").await;
     one.connect(false);
     one.readiness("Unknown", "LeaseSilent").await;
-    let name = Some(other.name.clone());
-    let moved = |binding: &hatrack_api::HatBinding| {
-        phase_of(binding) == Phase::Active && binding.status.as_ref().unwrap().node_name == name
-    };
-    bench.until(&binding, "moved", moved).await;
+    bench.until(&binding, "moved", |binding| is_worn_on(binding, &other.name)).await;
     assert_eq!(bench.reasons(&binding).await, ["Admitted", "NodeLost", "Moved"]);
     one.readiness("Unknown", "Fenced").await;
     let lease = one.leases().get(&one.name).await.unwrap();
@@ -84,9 +87,8 @@ async fn a_hat_whose_device_is_lost_goes_on_with_another() {
     let active = bench.phase(&binding, Phase::Active).await.status.unwrap();
     let left = if active.devices == ["gpu-0"] { "gpu-1" } else { "gpu-0" };
     machine.has(json!([gpu(left, &model, "24Gi")])).await;
-    let moved = |binding: &hatrack_api::HatBinding| {
-        phase_of(binding) == Phase::Active && binding.status.as_ref().unwrap().devices == [left]
-    };
+    let moved =
+        |binding: &HatBinding| phase_of(binding) == Phase::Active && binding.status.as_ref().unwrap().devices == [left];
     bench.until(&binding, "moved", moved).await;
     assert_eq!(bench.reasons(&binding).await, ["Admitted", "DeviceLost", "Moved"]);
 }
@@ -121,7 +123,7 @@ async fn a_node_of_which_nothing_may_be_written_takes_nothing_more_and_stands_in
     let line = operator.says(&format!(r#"Node(\"{}\")"#, guarded.name)).await;
     assert!(line["error"].as_str().unwrap().contains("hands off"), "{line}");
     let second = bench.ask(&hat, "bob").await;
-    let says = |binding: &hatrack_api::HatBinding| held(binding).is_some_and(|(_, said)| said.contains("is set aside"));
+    let says = |binding: &HatBinding| held(binding).is_some_and(|(_, said)| said.contains("is set aside"));
     let waiting = bench.until(&second, "held", says).await;
     let (reason, message) = held(&waiting).unwrap();
     assert_eq!(reason, "Unschedulable");

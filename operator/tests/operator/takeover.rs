@@ -134,6 +134,44 @@ async fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
     gone(&bench.bindings(), &binding.name_any()).await;
 }
 
+#[tokio::test]
+async fn who_takes_over_decides_by_what_is_and_not_by_what_it_heard() {
+    let cluster = breakable().await;
+    let bench = Bench::in_cluster(&cluster).await;
+    let hat = bench.hat(json!({"maxWearers": 1, "throttles": {"cooldownSeconds": 12}})).await;
+    cluster.forget_leader().await;
+    let first = cluster.operator().start(cluster.plane.folder());
+    leads(&first).await;
+    let proxy = FaultProxy::start(&cluster.plane, &cluster.identity()).unwrap();
+    let second = Setup::new(&cluster.kubeconfig(proxy.url())).start(cluster.plane.folder());
+    second.ready().await;
+    let worn = bench.ask(&hat, "ann").await;
+    bench.phase(&worn, Phase::Active).await;
+    bench.release(&worn).await;
+    gone(&bench.bindings(), &worn.name_any()).await;
+    let waiting = bench.ask(&hat, "ann").await;
+    let is_held = |binding: &HatBinding, rule: &str| held(binding).is_some_and(|(reason, _)| reason == rule);
+    bench.until(&waiting, "held", |binding| is_held(binding, "Cooldown")).await;
+    let known = async {
+        while second.metric("hatrack_operator_held{reason=\"Cooldown\"}").await < 1.0 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon("that the follower knows who waits", known).await;
+    // From now on the follower hears nothing, as after a connection was lost without a trace; what it begins anew goes well.
+    proxy.stale_watches();
+    proxy.restore().unwrap();
+    let unheard = bench.ask(&hat, "bob").await;
+    bench.phase(&unheard, Phase::Active).await;
+    assert!(first.stop().await.success());
+    leads(&second).await;
+    let decided = |binding: &HatBinding| phase_of(binding).is_worn() || is_held(binding, "MaxWearers");
+    let waiting = bench.until(&waiting, "the end of the cooldown", decided).await;
+    assert_eq!(phase_of(&waiting), Phase::Pending, "somebody else wears the hat");
+    assert_eq!(bench.reasons(&waiting).await, [] as [String; 0]);
+    assert_eq!(bench.reasons(&unheard).await, ["Admitted"]);
+}
+
 /// Devices for fewer than ask.
 const DEVICES: usize = 12;
 
