@@ -10,8 +10,8 @@ use crate::commands::{
 };
 use crate::identity::Nobody;
 use crate::machine::NoTree;
-use crate::output::Printer;
 use crate::output::style::{self, paint};
+use crate::output::{Printer, Unwritten};
 use crate::registration::Refused;
 
 /// The API server's answer to somebody without the right.
@@ -44,7 +44,8 @@ impl From<Exit> for std::process::ExitCode {
 
 /// Prints an error with its causes and a hint, and says how to end.
 pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
-    if causes(error).any(|cause| cause.downcast_ref::<io::Error>().is_some_and(is_broken_pipe)) {
+    // Not where it is the cause of something else: a command that fails says so, whoever reads what it prints.
+    if error.downcast_ref().is_some_and(Unwritten::is_unwanted) {
         return Exit::Quiet;
     }
     printer.note(&format!("{} {error}", paint(style::ILL.bold(), "error:")));
@@ -76,10 +77,6 @@ pub fn report(error: &anyhow::Error, printer: &Printer) -> Exit {
 
 fn causes(error: &anyhow::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     error.chain()
-}
-
-fn is_broken_pipe(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 /// What to do about an error.
@@ -237,4 +234,25 @@ fn of_policy(message: &str) -> Option<String> {
     message
         .contains("has no SPIFFE id")
         .then(|| "an administrator adds the user to spec.identities of HatPolicy default".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::ColorChoice;
+
+    use super::*;
+
+    fn ends(error: impl Into<anyhow::Error>) -> Exit {
+        report(&error.into(), &Printer::new(ColorChoice::Never))
+    }
+
+    #[test]
+    fn only_who_reads_the_output_can_have_enough() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(ends(Unwritten::from(broken())), Exit::Quiet);
+        assert_eq!(ends(Unwritten::from(io::Error::from(io::ErrorKind::StorageFull))), Exit::Error);
+        let unanswered = kubernetes::Error::Failed { action: "revoke the node", source: broken().into() };
+        assert_eq!(ends(unanswered), Exit::Error, "the connection to the API server broke");
+        assert_eq!(ends(anyhow::Error::from(broken()).context("failed to write `token`")), Exit::Error);
+    }
 }

@@ -7,6 +7,18 @@ use serde::Serialize;
 
 use crate::args::Format;
 
+/// Data did not go to stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to write to standard output")]
+pub struct Unwritten(#[from] io::Error);
+
+impl Unwritten {
+    /// Whether whoever read the output has enough.
+    pub fn is_unwanted(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
 /// Styles by meaning; every text can be read without them.
 pub mod style {
     use anstyle::{AnsiColor, Style};
@@ -47,10 +59,10 @@ impl Printer {
     }
 
     /// Writes data to stdout, at once.
-    pub fn data(&self, text: &str) -> io::Result<()> {
+    pub fn data(&self, text: &str) -> Result<(), Unwritten> {
         let mut stdout = AutoStream::new(io::stdout(), self.color).lock();
         stdout.write_all(text.as_bytes())?;
-        stdout.flush()
+        Ok(stdout.flush()?)
     }
 
     /// Writes something about the data to stderr. A stderr that is gone is no reason to fail.

@@ -42,6 +42,14 @@ pub struct StillUsable {
     expires: Option<Timestamp>,
 }
 
+/// Nobody has the file of a token, and without it the token is nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the token of {node} was taken back: nobody got its file")]
+struct NotHandedOver {
+    node: String,
+    source: anyhow::Error,
+}
+
 /// Does what was typed.
 pub async fn run(options: &crate::args::Token, printer: &Printer) -> anyhow::Result<Outcome> {
     match &options.verb {
@@ -75,10 +83,9 @@ async fn create(options: &CreateToken, printer: &Printer) -> anyhow::Result<Outc
         destination.abandon();
         return Err(error.into());
     }
-    if let Err(error) = destination.write(&toml::to_string(&file)?, printer) {
-        // Nobody has it.
+    if let Err(source) = destination.write(&toml::to_string(&file)?, printer) {
         cluster.remove_token(&new.token).await?;
-        return Err(error);
+        return Err(NotHandedOver { node: file.name, source }.into());
     }
     if options.replace {
         for token in &earlier {

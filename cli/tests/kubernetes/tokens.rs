@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use hatrack_api::cluster_node::Class;
 use hatrack_api::enrollment::{TokenFile, groups, hash_text};
@@ -163,6 +164,21 @@ async fn the_file_of_a_token_is_new_and_its_owners_alone() {
     refused(&cluster.run(&format!("{line} --replace")).await, 2, &["failed to create", "File exists"]);
     assert_eq!(parse(&text(&path)), file);
     is_let_in(&cluster, &file.token).await;
+}
+
+#[tokio::test]
+async fn a_token_whose_file_nobody_took_is_taken_back_and_that_is_an_error() {
+    let cluster = Cluster::start().await;
+    let name = unique("cli");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = cluster.command(&format!("token create {name} --class worker"));
+    let ended = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().await.unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    assert!(said.starts_with(&format!("error: the token of {name} was taken back: nobody got its file")), "{said}");
+    assert!(said.contains("Broken pipe"), "{said}");
+    assert!(!cluster.run("token list -o json").await.stdout.contains(&name), "there is none for the machine");
 }
 
 #[tokio::test]
