@@ -23,7 +23,7 @@ use crate::program::Setup;
 const OTHERS: usize = 20;
 
 /// How much later than everybody else's the operator's writes come: longer than any of theirs takes.
-const LATE: Duration = Duration::from_millis(300);
+const LATE: Duration = Duration::from_millis(700);
 
 /// Changes an annotation of an object without pause.
 struct Scribbler(JoinHandle<()>);
