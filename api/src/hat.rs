@@ -43,6 +43,11 @@ pub const MAX_DEVICES: i64 = 64;
     printcolumn(name = "Term", type_ = "integer", json_path = ".spec.termSeconds", description = "seconds until it ends", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "since it was made")
 )]
+#[x_kube(validation = Rule::new("!has(self.throttles) || !has(self.throttles.quorumGated) || !self.throttles.quorumGated || \
+    (has(self.authority.namespaces) && self.authority.namespaces.size() > 0) || !has(self.authority.rules) || \
+    !self.authority.rules.exists(r, r.resources.exists(x, x in ['secrets', 'pods/exec', 'pods/attach', 'pods/ephemeralcontainers', 'nodes/proxy']))")
+    .message("a quorum-gated hat without authority.namespaces holds in the whole cluster, system namespaces included, where nobody is given \
+        secrets, pods/exec, pods/attach, pods/ephemeralcontainers or nodes/proxy: name its namespaces"))]
 #[serde(rename_all = "camelCase")]
 pub struct HatSpec {
     /// What the hat is for, for people.
@@ -135,7 +140,8 @@ impl Level {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Authority {
-    /// Namespaces in which the rules hold. Empty: the cluster for a quorum-gated hat, else the binding's own namespace.
+    /// Namespaces in which the rules hold, without those of the system. Empty: the cluster for a quorum-gated hat, system namespaces included and
+    /// therefore without secrets and ways into pods; else the binding's own namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),

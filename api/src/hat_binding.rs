@@ -74,8 +74,14 @@ pub mod condition {
     validation = Rule::new("self.wearer == oldSelf.wearer").message("spec.wearer is immutable: delete the binding and ask anew"),
     validation = Rule::new("!has(oldSelf.cosignedBy) || (has(self.cosignedBy) && oldSelf.cosignedBy.all(o, self.cosignedBy.exists(n, n.spiffeID == o.spiffeID)))")
         .message("spec.cosignedBy is append-only: a co-signature cannot be taken back"),
-    validation = Rule::new("!has(oldSelf.verdicts) || (has(self.verdicts) && oldSelf.verdicts.all(o, self.verdicts.exists(n, n.by == o.by && n.at == o.at)))")
+    validation = Rule::new("!has(oldSelf.verdicts) || (has(self.verdicts) && oldSelf.verdicts.all(o, self.verdicts.exists(n, n == o)))")
         .message("spec.verdicts is append-only: a verdict cannot be taken back, add a Restore"),
+    validation = Rule::new("!has(self.verdicts) || self.verdicts.all(v, self.verdicts.filter(n, n.by == v.by && n.action != 'Revoke').size() <= 8)")
+        .message("one supervisor gives at most 8 verdicts beside Revoke: revoke the hat, or let another supervisor judge"),
+    validation = Rule::new("!has(self.verdicts) || self.verdicts.all(v, self.verdicts.filter(n, n.by == v.by && n.action == 'Revoke').size() <= 2)")
+        .message("one supervisor gives at most 2 verdicts to Revoke"),
+    validation = Rule::new("!has(self.verdicts) || self.verdicts.filter(v, v.action != 'Revoke').size() <= 32")
+        .message("there are at most 32 verdicts beside Revoke: revoke the hat"),
     validation = Rule::new("!has(self.verdicts) || self.verdicts.all(v, v.by != self.wearer.spiffeID)")
         .message("nobody gives a verdict on themselves")
 )]
@@ -95,9 +101,10 @@ pub struct HatBindingSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["spiffeID".to_owned()]))]
     pub cosigned_by: Vec<Cosignature>,
 
-    /// What supervisors say. Append-only; each speaks for itself.
+    /// What supervisors say. Append-only; each speaks for itself. At most 32 beside Revoke, and of one supervisor 8 and 2 Revokes, so that
+    /// nobody fills the list and a wearer can always be revoked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["by".to_owned(), "at".to_owned()]))]
     pub verdicts: Vec<Verdict>,
 
@@ -163,7 +170,8 @@ pub struct Verdict {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub reason: Option<String>,
-    /// From when on it counts.
+    /// From when on it counts, in UTC and whole seconds (`2026-01-01T00:00:00Z`): one time has one text.
+    #[schemars(regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"))]
     pub at: Time,
 }
 

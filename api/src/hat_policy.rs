@@ -184,6 +184,11 @@ pub struct HatPolicyStatus {
     #[serde(rename = "swapsLast24h", default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub swaps_last_24h: Option<i64>,
+    /// Names of the hats of `spec.bootstrap` that have had their quorum, in order: for them the exception is over, also if the hat is made anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub bootstrapped: Vec<String>,
     /// Conditions by type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -8,6 +8,8 @@
 //!   `k8s/policies/operator-fence.yaml` refuses the same.
 //! * `*` as a resource reads everything but secrets and token reviews. RBAC cannot except, so it is spelled out for the groups that
 //!   are known; in an unknown group it stays `*`, in one that gives authority it is nothing, and so is `pods/*`.
+//! * What holds in the cluster holds in the system namespaces too: RBAC has no "but". So secrets and ways into pods are not among it; a hat that
+//!   is to have them names its namespaces. `api/` and the fence refuse the same.
 //! * The wearer of a supervising hat may `supervise` and `cosign` the hats right below it, and read records, while it is Active. RBAC cannot
 //!   filter records by hat, so it reads them all.
 
@@ -70,6 +72,8 @@ const GUARDED: [&str; 5] = [
     "authentication.k8s.io",
     "authorization.k8s.io",
 ];
+/// What nobody gets across the cluster, since that is in the system namespaces as well: secrets, and ways into what runs there.
+const KEYS: [&str; 5] = ["secrets", "pods/exec", "pods/attach", "pods/ephemeralcontainers", "nodes/proxy"];
 /// Resources of the groups that are known, without secrets and token reviews.
 const KNOWN: [(&str, &[&str]); 6] = [
     (
@@ -109,8 +113,11 @@ fn is_system(namespace: &str) -> bool {
 pub fn effective(hat: Option<&Hat>, binding: &HatBinding, status: &HatBindingStatus) -> Option<Authority> {
     let hat = hat.filter(|_| status.phase.is_worn())?;
     let is_full = status.phase == Phase::Active;
+    let scopes = scopes(hat, binding, status);
     let rules = hat.spec.authority.rules.iter().filter_map(|rule| project(rule, is_full)).flatten();
-    let namespaces = scopes(hat, binding, status).into_iter().filter_map(|scope| match scope {
+    let is_everywhere = scopes.contains(&Scope::Cluster);
+    let rules = rules.filter_map(|rule| if is_everywhere { without_keys(rule) } else { Some(rule) });
+    let namespaces = scopes.into_iter().filter_map(|scope| match scope {
         Scope::Namespace(namespace) => Some(namespace),
         Scope::Cluster => None,
     });
@@ -128,6 +135,12 @@ fn scopes(hat: &Hat, binding: &HatBinding, status: &HatBindingStatus) -> Vec<Sco
     let namespaces: BTreeSet<String> =
         if named.is_empty() { own.into_iter().collect() } else { named.iter().cloned().collect() };
     namespaces.into_iter().filter(|namespace| !is_system(namespace)).map(Scope::Namespace).collect()
+}
+
+/// What may be granted of a rule across the cluster.
+fn without_keys(mut rule: AuthorityRule) -> Option<AuthorityRule> {
+    rule.resources.retain(|resource| !KEYS.contains(&resource.as_str()));
+    (!rule.resources.is_empty()).then_some(rule)
 }
 
 /// A rule as it may be granted; `None` if nothing is left of it.

@@ -314,7 +314,7 @@ impl Decision {
             Ok(Some(Cause::Bootstrap)) if granted.is_none() && !worn => {
                 Some((Cause::Bootstrap, "the hat has never had a quorum: HatPolicy spec.bootstrap".to_owned()))
             }
-            Err(_) if worn && granted == Some(Cause::Bootstrap) && quorum::has_been_reached(hat) => {
+            Err(_) if worn && granted == Some(Cause::Bootstrap) && quorum::is_bootstrapped(&self.world, hat) => {
                 Some((Cause::BootstrapEnded, "the hat has had its quorum: the exception is over".to_owned()))
             }
             _ => None,

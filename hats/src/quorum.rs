@@ -4,7 +4,7 @@
 //! Whether a co-signature is the co-signer's own is admission's to see; here it is taken as written.
 //!
 //! Bootstrap: HatPolicy's `bootstrap` names one hat and one wearer. Until a binding of that hat has been Active with a quorum (the
-//! hat's condition `QuorumReached`), one binding of that wearer passes without; its QuorumGrant has the reason `Bootstrap`.
+//! hat's condition `QuorumReached`, and `bootstrapped` in the policy's status, which outlives the hat), one binding of that wearer passes without; its QuorumGrant has the reason `Bootstrap`.
 //! Then the exception is over, for good, and what was put on by it ends, unless it has a quorum of its own by then.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use hatrack_api::{Hat, HatBinding, hat};
 
 use crate::lifecycle::{Cause, condition_of, is_true};
 use crate::throttles::{Held, Request, Rule};
-use crate::world::status_of;
+use crate::world::{World, status_of};
 
 /// Distinct identities that vouch for a wearer, without itself.
 pub fn cosigners(binding: &HatBinding) -> BTreeSet<&str> {
@@ -51,10 +51,17 @@ fn is_excepted(request: &Request<'_>) -> bool {
         .as_ref()
         .is_some_and(|bootstrap| bootstrap.hat == *hat && bootstrap.wearer == request.wearer());
     let taken = || request.world.others_in(hat, request.uid) > 0;
-    named && !has_been_reached(request.hat) && !taken()
+    named && !is_bootstrapped(request.world, request.hat) && !taken()
 }
 
-/// Whether a hat has had its quorum once.
+/// Whether a hat of this name has had its quorum once.
+pub(crate) fn is_bootstrapped(world: &World, hat: &Hat) -> bool {
+    let status = world.policy.as_ref().and_then(|policy| policy.status.as_ref());
+    let known = status.map(|status| status.bootstrapped.as_slice()).unwrap_or_default();
+    has_been_reached(hat) || hat.metadata.name.as_ref().is_some_and(|name| known.contains(name))
+}
+
+/// Whether this hat says that it has had its quorum.
 pub(crate) fn has_been_reached(hat: &Hat) -> bool {
     let conditions = hat.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     is_true(conditions, hat::condition::QUORUM_REACHED)

@@ -209,6 +209,8 @@ impl Registrar {
     /// Judges by what the API server says now.
     async fn judge(&self, request: &Request, claim: &Claim) -> Result<Verdict, Failure> {
         let node = self.access.find::<ClusterNode>(&claim.node).await?;
+        // The role first: access that is given meanwhile is then no role without a binding.
+        let has_role = self.access.was_given(&claim.node).await?;
         let has_access = self.access.of(&claim.node).await?;
         let (world, steady) = (self.observed.world(), now().steady);
         let is_another = |name: &str, node: &hatrack_hats::world::NodeView| {
@@ -220,6 +222,7 @@ impl Registrar {
         let facts = Facts {
             node: node.as_ref(),
             has_access,
+            has_role,
             alive_as: alive_as.as_deref(),
             token_used_by: rules::token_used_by(request, self.known.values()),
             no_authority: canary.doubt(),

@@ -15,9 +15,9 @@ use crate::action::{Action, Uid, numbered, throttled_name};
 use crate::authority::{Grant, Scope, grants};
 use crate::lifecycle::{is_true, set_condition};
 use crate::moment::seconds_after;
-use crate::supervision;
 use crate::throttles::Limits;
 use crate::world::{Company, created, is_finalized, name_of, status_of};
+use crate::{quorum, supervision};
 
 /// Most wearers that a hat's status lists; the schema has the same limit.
 const MAX_LISTED: usize = 4096;
@@ -82,12 +82,21 @@ impl Decision {
     pub(super) fn keep_policy(&mut self) {
         let Some(policy) = &self.world.policy else { return };
         let known = policy.status.clone().unwrap_or_default();
+        let mut bootstrapped = known.bootstrapped.clone();
+        let first = policy.spec.bootstrap.as_ref().and_then(|bootstrap| self.world.hat(&bootstrap.hat));
+        if let Some(hat) = first.filter(|hat| quorum::has_been_reached(hat)) {
+            let name = name_of(&hat.metadata);
+            if let Err(place) = bootstrapped.binary_search(&name) {
+                bootstrapped.insert(place, name);
+            }
+        }
         let companies = &self.world.companies;
         let day = self.now.wall.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
         let status = HatPolicyStatus {
             active_hats: Some(number(companies.len())),
             active_bindings: Some(number(companies.values().map(Company::len).sum())),
             swaps_last_24h: Some(self.world.records.count_after(day)),
+            bootstrapped,
             ..known.clone()
         };
         if status != known {

@@ -60,7 +60,10 @@ impl World {
         let news = name_of(&policy.metadata) == hat_policy::NAME
             && known.is_none_or(|known| is_newer(&known.metadata, &policy.metadata));
         if news {
-            if known.is_none_or(|known| known.spec != policy.spec) {
+            let told = |policy: &HatPolicy| {
+                policy.status.as_ref().map(|status| status.bootstrapped.clone()).unwrap_or_default()
+            };
+            if known.is_none_or(|known| known.spec != policy.spec || told(known) != told(&policy)) {
                 self.agenda.open_everything();
             }
             self.policy = Some(Arc::new(policy));

@@ -167,6 +167,35 @@ fn a_hat_that_becomes_gated_holds_in_the_cluster_only_for_who_has_a_quorum() {
 }
 
 #[test]
+fn secrets_and_ways_into_pods_are_given_in_namespaces_alone() {
+    let rules = json!([
+        {"verbs": ["get", "create"], "resources": ["configmaps", "secrets", "pods/exec", "pods/attach"]},
+        {"verbs": ["get"], "resources": ["nodes/proxy", "pods/ephemeralcontainers"]},
+    ]);
+    for (namespaces, expected) in [
+        (json!([]), vec![vec!["configmaps"]]),
+        (
+            json!(["a"]),
+            vec![
+                vec!["configmaps", "pods/attach", "pods/exec", "secrets"],
+                vec!["nodes/proxy", "pods/ephemeralcontainers"],
+            ],
+        ),
+    ] {
+        let mut stage = Stage::new();
+        stage.hat("some", json!({"authority": {"rules": rules, "namespaces": namespaces}, "throttles": {"quorumGated": true, "quorumSize": 1}}));
+        let uid = stage.ask_with("some", "ann", with_account("ann"));
+        stage.cosign(&uid, "bob");
+        stage.settle();
+        let resources: Vec<Vec<String>> =
+            grants(&stage)[0].rules.iter().map(|rule| rule.resources.clone().unwrap()).collect();
+        assert_eq!(resources, expected, "{namespaces}");
+        let shown = stage.status(&uid).effective_authority.unwrap().rules;
+        assert_eq!(shown.into_iter().map(|rule| rule.resources).collect::<Vec<_>>(), expected, "{namespaces}");
+    }
+}
+
+#[test]
 fn who_wears_a_supervising_hat_may_supervise_and_cosign_the_hats_below() {
     let mut stage = Stage::new();
     stage.hat("below", json!({}));

@@ -336,6 +336,25 @@ fn the_first_designer_is_bootstrapped_once_and_until_there_was_a_quorum() {
 }
 
 #[test]
+fn the_exception_does_not_come_back_with_a_hat_that_is_made_anew() {
+    let mut stage = Stage::new();
+    stage.policy(json!({"throttles": {"cooldownSeconds": 0, "warmupSeconds": 0}, "bootstrap": {"hat": "designer", "wearer": spiffe("eve")}}));
+    let gated = json!({"throttles": {"quorumGated": true, "quorumSize": 1}});
+    stage.hat("designer", gated.clone());
+    let other = stage.ask("designer", "adam");
+    stage.cosign(&other, "eve");
+    stage.settle();
+    assert_eq!(stage.phase(&other), Phase::Active);
+    stage.delete(&other);
+    stage.settle();
+    stage.world.forget_hat("designer");
+    stage.settle();
+    stage.hat("designer", gated);
+    let again = stage.ask("designer", "eve");
+    assert_eq!(stage.held_by(&again), Some(Rule::Quorum));
+}
+
+#[test]
 fn a_bootstrapped_wearer_that_gets_its_own_quorum_stays() {
     let mut stage = Stage::new();
     stage.policy(json!({"throttles": {"warmupSeconds": 0}, "bootstrap": {"hat": "designer", "wearer": spiffe("eve")}}));

@@ -30,6 +30,11 @@ impl Access {
         Ok(self.find::<ClusterRoleBinding>(&node_role_name(node)).await?.is_some())
     }
 
+    /// Whether the machine was given access once and it was not removed as a whole.
+    pub async fn was_given(&self, node: &str) -> Result<bool, Failure> {
+        Ok(self.find::<ClusterRole>(&node_role_name(node)).await?.is_some())
+    }
+
     /// An object as it is now. It is listed and not read: where the kind itself is missing, that is no absence of the object.
     pub async fn find<K>(&self, name: &str) -> Result<Option<K>, Failure>
     where
@@ -41,14 +46,14 @@ impl Access {
         Ok(found.items.into_iter().next())
     }
 
-    /// Gives the machine its access, the role first. Doing it again changes nothing.
+    /// Gives the machine its access, the binding first: a role without one is access that somebody took away. Doing it again changes nothing.
     pub async fn give(&self, node: &str) -> Result<(), Failure> {
         let (role, binding) = access::node(node);
         let (name, params) = (node_role_name(node), PatchParams::apply(FIELD_MANAGER).force());
-        let roles: Api<ClusterRole> = Api::all(self.client.clone());
-        within(self.limit, roles.patch(&name, &params, &Patch::Apply(role))).await?;
         let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
         within(self.limit, bindings.patch(&name, &params, &Patch::Apply(binding))).await?;
+        let roles: Api<ClusterRole> = Api::all(self.client.clone());
+        within(self.limit, roles.patch(&name, &params, &Patch::Apply(role))).await?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use hatrack_api::cluster_node::{Class, check_name};
+use hatrack_api::cluster_node::{Class, check_name, condition, ready};
 use hatrack_api::enrollment::{
     BOOTSTRAP_CLASS_PREFIX, BOOTSTRAP_GROUP, BOOTSTRAP_NODE_PREFIX, CLASS_ANNOTATION, HARDWARE_ID_ANNOTATION,
     KUBELET_USER_PREFIX, SHORTEST_LIFE, USAGE,
@@ -379,6 +379,8 @@ pub struct Facts<'a> {
     pub node: Option<&'a ClusterNode>,
     /// Whether the ClusterRoleBinding of this node exists now.
     pub has_access: bool,
+    /// Whether its ClusterRole does.
+    pub has_role: bool,
     /// The name of another node that is alive and is pinned to the same hardware.
     pub alive_as: Option<&'a str>,
     /// Hardware ids of other machines that got a certificate with the same token, as far as requests are still kept.
@@ -393,7 +395,7 @@ pub fn judge(claim: &Claim, facts: &Facts<'_>) -> Verdict {
         Some(refusal) => Verdict::Deny(refusal),
         None => match facts.no_authority {
             Some(why) => Verdict::Hold(Delay::Fence(why.to_owned())),
-            None => Verdict::Approve { is_first: !was_here(facts.node) },
+            None => Verdict::Approve { is_first: !was_here(facts) },
         },
     }
 }
@@ -417,7 +419,7 @@ fn objection(claim: &Claim, facts: &Facts<'_>) -> Option<Refusal> {
         let (pinned, claimed) = (pinned.to_owned(), claim.hardware_id.clone());
         return Some(Refusal::AnotherMachine { node: name(), pinned, claimed });
     }
-    if !facts.has_access && (was_here(facts.node) || claim.by == Voucher::Itself) {
+    if !facts.has_access && (was_here(facts) || claim.by == Voucher::Itself) {
         return Some(Refusal::NoAccess(name()));
     }
     if let Some(other) = facts.alive_as.filter(|_| pinned.is_none()) {
@@ -426,10 +428,17 @@ fn objection(claim: &Claim, facts: &Facts<'_>) -> Option<Refusal> {
     facts.token_used_by.filter(|_| claim.by == Voucher::Token).map(|machine| Refusal::UsedToken(quoted(machine)))
 }
 
-/// Whether a machine has ever registered under this name. Conditions alone are the operator's, and a pinned hardware id may be a person's.
-fn was_here(node: Option<&ClusterNode>) -> bool {
-    let status = node.and_then(|node| node.status.as_ref());
-    status.is_some_and(|status| status.identity.is_some() || status.system.is_some())
+/// Whether a machine has ever been let in under this name. A pinned hardware id may be a person's, and what a machine says of itself it can take
+/// back: so it counts as well that the operator has seen its Lease, and that its ClusterRole is there, which is made behind the binding and
+/// goes with `hatrack node remove`.
+fn was_here(facts: &Facts<'_>) -> bool {
+    let Some(node) = facts.node else { return false };
+    let status = node.status.as_ref();
+    let is_registered = status.is_some_and(|status| status.identity.is_some() || status.system.is_some());
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_ == condition::READY);
+    let was_alive = ready.is_some_and(|ready| ready.reason != ready::NO_LEASE);
+    is_registered || was_alive || (facts.has_role && !facts.has_access)
 }
 
 /// The hardware id of another machine that got a certificate with the token of this request.
@@ -632,8 +641,14 @@ mod tests {
     }
 
     /// A cluster in which nothing stands against a first request.
-    const NEW: Facts<'static> =
-        Facts { node: None, has_access: false, alive_as: None, token_used_by: None, no_authority: None };
+    const NEW: Facts<'static> = Facts {
+        node: None,
+        has_access: false,
+        has_role: false,
+        alive_as: None,
+        token_used_by: None,
+        no_authority: None,
+    };
 
     #[track_caller]
     fn denied(by: Voucher, facts: &Facts<'_>, reason: &str, words: &str) {
@@ -699,6 +714,36 @@ mod tests {
         }
         let declared = node(&json!({}), false);
         denied(Voucher::Itself, &Facts { node: Some(&declared), ..NEW }, "NoAccess", "may do nothing now");
+    }
+
+    #[test]
+    fn who_takes_back_what_it_said_of_itself_was_here_all_the_same() {
+        let mut silent = node(&json!({"hardwareID": "A1"}), false);
+        let with_ready = |reason: &str| {
+            let ready = json!({"type": "Ready", "status": "Unknown", "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            serde_json::from_value(json!({"conditions": [ready]})).unwrap()
+        };
+        for reason in [ready::LEASE_RENEWED, ready::LEASE_SILENT, ready::FENCED] {
+            silent.status = with_ready(reason);
+            denied(Voucher::Token, &Facts { node: Some(&silent), ..NEW }, "NoAccess", "`hatrack node remove gpu-1`");
+        }
+        // One that never renewed a Lease, where a person deleted the binding and left the role.
+        for status in [with_ready(ready::NO_LEASE), None] {
+            silent.status = status;
+            let facts = Facts { node: Some(&silent), has_role: true, ..NEW };
+            denied(Voucher::Kubelet, &facts, "NoAccess", "`hatrack node remove gpu-1`");
+            let first = Verdict::Approve { is_first: true };
+            assert_eq!(
+                judge(&claimed(Voucher::Kubelet), &Facts { has_access: true, ..facts }),
+                first,
+                "an operator ended half way"
+            );
+            assert_eq!(
+                judge(&claimed(Voucher::Kubelet), &Facts { has_role: false, ..facts }),
+                first,
+                "declared by GitOps"
+            );
+        }
     }
 
     #[test]

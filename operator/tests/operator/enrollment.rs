@@ -185,8 +185,11 @@ async fn a_certificate_is_renewed_by_itself_while_the_machine_is_there_and_has_i
     let elsewhere = ask(&itself, request(&machine.name, "B2")).await;
     assert_eq!(verdict(&bench.admin, &elsewhere).await.1, "AnotherMachine");
 
-    // A person takes its access away: no request gives it back, whoever vouches for it.
+    // A person takes its access away: no request gives it back, whoever vouches for it, also when the machine has erased that it was here.
     let bindings: Api<ClusterRoleBinding> = Api::all(bench.admin.clone());
+    let erased = Patch::Merge(json!({"status": {"identity": null, "system": null}}));
+    let own: Api<ClusterNode> = Api::all(itself.clone());
+    own.patch_status(&machine.name, &PatchParams::default(), &erased).await.unwrap();
     bindings.delete(&node_role_name(&machine.name), &DeleteParams::default()).await.unwrap();
     let bearer = bearer(&cluster.plane, &gpu_token(&cluster.plane, &machine.name).await).await;
     for asker in [&itself, &bearer] {

@@ -136,6 +136,33 @@ async fn hats_have_an_authority_and_a_name_of_their_own() {
 }
 
 #[tokio::test]
+async fn hats_that_hold_in_the_cluster_hold_no_keys() {
+    let refused =
+        "a quorum-gated hat without authority.namespaces holds in the whole cluster, system namespaces included";
+    let of = |resource: &str, namespaces: Value, gated: Value| {
+        let rule = json!({"apiGroups": [""], "resources": ["configmaps", resource], "verbs": ["get"]});
+        hat(&json!({"authority": {"rules": [rule], "namespaces": namespaces}, "throttles": {"quorumGated": gated}}))
+    };
+    let mut cases = vec![
+        accepts("others", of("pods", json!(null), json!(true))),
+        accepts("not gated", of("secrets", json!(null), json!(false))),
+        accepts("gated or not is not said", of("secrets", json!(null), json!(null))),
+        accepts("namespaces", of("secrets", json!(["a"]), json!(true))),
+        refuses("no namespace", of("secrets", json!([]), json!(true)), refused),
+        refuses_change(
+            "becomes gated",
+            of("secrets", json!(null), json!(false)),
+            json!({"throttles": {"quorumGated": true}}),
+            refused,
+        ),
+    ];
+    for resource in ["secrets", "pods/exec", "pods/attach", "pods/ephemeralcontainers", "nodes/proxy"] {
+        cases.push(refuses(resource, of(resource, json!(null), json!(true)), refused));
+    }
+    check::<Hat>(&sender().await, None, cases).await;
+}
+
+#[tokio::test]
 async fn hats_have_numbers_and_words_that_can_be() {
     let gpus = |count: u32| json!({"requirements": {"devices": [{"name": "gpu", "class": "gpu", "count": count}, {"name": "one", "class": "phone"}]}});
     check::<Hat>(

@@ -213,6 +213,28 @@ async fn a_grant_makes_no_authority() {
     }
 }
 
+/// A Role cannot be in a system namespace; a ClusterRole holds there.
+#[tokio::test]
+async fn a_grant_across_the_cluster_holds_no_keys() {
+    let plane = installed().await;
+    let [operator, _] = operators(&plane).await;
+    let refused = "may not grant secrets or ways into pods across the cluster, and so in the system namespaces";
+    for (resource, verb) in [
+        ("secrets", "get"),
+        ("pods/exec", "create"),
+        ("pods/attach", "get"),
+        ("pods/ephemeralcontainers", "patch"),
+        ("nodes/proxy", "get"),
+    ] {
+        println!("{resource}");
+        let rule = json!({"apiGroups": [""], "resources": ["configmaps", resource], "verbs": [verb]});
+        operator.create(&cluster_role(&grant_name(), rule.clone())).await.is_forbidden(refused);
+        operator.create(&role(&grant_name(), rule)).await.is_allowed();
+    }
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps", "pods/log"], "verbs": ["get"]});
+    operator.create(&cluster_role(&grant_name(), rule)).await.is_allowed();
+}
+
 #[tokio::test]
 async fn a_grant_binds_the_role_of_its_own_name_to_service_accounts() {
     let plane = installed().await;

@@ -94,6 +94,43 @@ async fn who_has_no_identity_judges_nobody() {
     stranger.merge(&binding, given(&[&verdict(&stranger, "Revoke", 1)])).await.is_forbidden(&refused);
 }
 
+/// The list has an entry for each text of a time; what is compared are times.
+#[tokio::test]
+async fn a_verdict_is_not_changed_by_another_text_of_its_time() {
+    let plane = installed().await;
+    let (hat, _, binding) = worn(&plane).await;
+    let supervisor = Caller::person(&plane).await;
+    supervisor.may("supervise", &hat).await;
+    let at = |action: &str, at: &str| json!({"by": supervisor.spiffe_id, "action": action, "at": at});
+    supervisor.merge(&binding, given(&[&at("Revoke", "2026-01-01T00:00:00Z")])).await.is_allowed();
+    for text in ["2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00.0Z", "2026-01-01T01:00:00+01:00"] {
+        let altered = given(&[&at("Restore", text)]);
+        supervisor.merge(&binding, altered).await.is_refused(422, "spec.verdicts[0].at in body should match");
+        let both = given(&[&at("Revoke", "2026-01-01T00:00:00Z"), &at("Revoke", text)]);
+        supervisor.merge(&binding, both).await.is_refused(422, "spec.verdicts[1].at in body should match");
+    }
+}
+
+#[tokio::test]
+async fn nobody_fills_the_list_so_that_a_hat_can_always_be_revoked() {
+    let plane = installed().await;
+    let (hat, _, binding) = worn(&plane).await;
+    let (eager, other) = (Caller::person(&plane).await, Caller::person(&plane).await);
+    for supervisor in [&eager, &other] {
+        supervisor.may("supervise", &hat).await;
+    }
+    let mut given_so_far: Vec<Value> = (1..=8).map(|day| verdict(&eager, "Restore", day)).collect();
+    let with = |more: &[Value]| json!({"spec": {"verdicts": given_so_far.iter().chain(more).collect::<Vec<_>>()}});
+    eager.merge(&binding, with(&[])).await.is_allowed();
+    let ninth = with(&[verdict(&eager, "Restore", 9)]);
+    eager.merge(&binding, ninth).await.is_refused(422, "one supervisor gives at most 8 verdicts beside Revoke");
+    let revokes: Vec<Value> = (10..=12).map(|day| verdict(&eager, "Revoke", day)).collect();
+    eager.merge(&binding, with(&revokes)).await.is_refused(422, "one supervisor gives at most 2 verdicts to Revoke");
+    eager.merge(&binding, with(&revokes[..1])).await.is_allowed();
+    given_so_far.push(revokes[0].clone());
+    other.merge(&binding, json!({"spec": {"verdicts": given_so_far.iter().chain([&verdict(&other, "Revoke", 13)]).collect::<Vec<_>>()}})).await.is_allowed();
+}
+
 #[tokio::test]
 async fn a_verdict_is_neither_taken_back_nor_changed() {
     let plane = installed().await;
