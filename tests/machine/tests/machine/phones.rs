@@ -105,9 +105,10 @@ impl Box20 {
 pub const START_ADB: &str =
     "mkdir -p /run/secrets && adb keygen /run/secrets/adb-key && udevadm control --reload && systemctl start adb";
 
-/// An agent that does not start by itself.
+/// An agent that does not start by itself, and tries again soon what has failed.
 fn agent(name: &str) -> AgentFiles {
-    AgentFiles { enabled: false, ..AgentFiles::new("phones-1", name) }
+    let settings = toml::toml! { backoff = {max = "2s"} };
+    AgentFiles { enabled: false, settings, ..AgentFiles::new("phones-1", name) }
 }
 
 /// What a machine with phones brings.
