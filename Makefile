@@ -1,6 +1,6 @@
 # The commands that everybody shares. `make test` is what continuous integration runs.
 
-.PHONY: try test bench lint setup rust go
+.PHONY: try test crates machines bench lint setup rust go
 .DEFAULT_GOAL := try
 
 # Discovers this machine, registers it in a folder and shows the result: no cluster needed.
@@ -8,13 +8,22 @@ try: rust
 	cargo run --package hatrack -- try
 	@command -v hatrack >/dev/null || echo "\`hatrack\` is $${CARGO_TARGET_DIR:-target}/debug/hatrack here; \`cargo install --locked --path cli\` puts it on your PATH"
 
-# Every test: formatting, lints, documentation, then the tests of all crates against a real control plane.
+# Every test: formatting, lints, documentation, then the tests of all crates against a real control plane, beside them those in virtual
+# machines. All is compiled before: neither waits for the other's compiler.
 test: rust go setup lint
+	cargo test --workspace --no-run
+	cargo test --workspace --no-run --test machine
+	$(MAKE) --jobs=2 --keep-going crates machines
+
+crates: rust go setup
 	tests/promises
 	tests/dependencies
 	tests/fixtures/record --check tests/fixtures/*.tree
 	tests/nix/run
 	cargo test --workspace --no-fail-fast
+
+machines: rust go setup
+	cargo test --workspace --test machine
 
 # What hatrack costs, beside its targets. Root is needed for uevents.
 bench: rust go setup
