@@ -70,7 +70,7 @@ pub enum Action {
         /// Name of the node.
         node: String,
         /// The whole list.
-        hats: Vec<HatAssignment>,
+        hats: Arc<[HatAssignment]>,
     },
     /// Give a wearer's service account its authority.
     Grant(Box<Grant>),

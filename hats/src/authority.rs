@@ -23,7 +23,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::action::Uid;
 use crate::quorum;
-use crate::world::{World, status_of};
+use crate::world::{Id, World, status_of};
 
 /// Where rules hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,10 +131,12 @@ fn scopes(hat: &Hat, binding: &HatBinding, status: &HatBindingStatus) -> Vec<Sco
     if named.is_empty() && gated && quorum::granted(status).is_some() {
         return vec![Scope::Cluster];
     }
-    let own = binding.metadata.namespace.clone();
-    let namespaces: BTreeSet<String> =
-        if named.is_empty() { own.into_iter().collect() } else { named.iter().cloned().collect() };
-    namespaces.into_iter().filter(|namespace| !is_system(namespace)).map(Scope::Namespace).collect()
+    let own = binding.metadata.namespace.iter();
+    let mut namespaces: Vec<&String> = if named.is_empty() { own.collect() } else { named.iter().collect() };
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    let granted = namespaces.into_iter().filter(|namespace| !is_system(namespace));
+    granted.map(|namespace| Scope::Namespace(namespace.clone())).collect()
 }
 
 /// What may be granted of a rule across the cluster.
@@ -186,7 +188,7 @@ fn in_group(rule: &AuthorityRule, group: &str, full: bool) -> Option<AuthorityRu
 }
 
 /// Every grant that a binding has in its present phase.
-pub(crate) fn grants(world: &World, uid: &Uid, binding: &HatBinding) -> Vec<Grant> {
+pub(crate) fn grants(world: &World, id: &Id, binding: &HatBinding) -> Vec<Grant> {
     let status = status_of(binding);
     let (Some(hat), Some(subject)) = (world.hat(&binding.spec.hat), &binding.spec.wearer.service_account_ref) else {
         return vec![];
@@ -203,7 +205,7 @@ pub(crate) fn grants(world: &World, uid: &Uid, binding: &HatBinding) -> Vec<Gran
     let grants = by_scope.into_iter().filter(|(_, rules)| !rules.is_empty());
     grants
         .map(|(scope, rules)| Grant {
-            binding: uid.clone(),
+            binding: id.to_string(),
             hat: binding.spec.hat.clone(),
             scope,
             rules,

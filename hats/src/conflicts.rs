@@ -17,8 +17,8 @@ fn names(hat: &Hat, other: &str) -> bool {
 /// the other comes off.
 pub(crate) fn none_worn(request: &Request<'_>) -> Result<(), Held> {
     let hat = &request.binding.spec.hat;
-    for uid in request.world.worn_of_wearer(request.wearer()).filter(|uid| *uid != request.uid) {
-        let Some(other) = request.world.binding(uid) else { continue };
+    for id in request.world.worn_of_wearer(request.wearer()).filter(|id| *id != request.id) {
+        let Some(other) = request.world.bound(id) else { continue };
         let name = &other.spec.hat;
         let conflicts = match request.world.hat(name) {
             Some(worn) => conflict((hat, request.hat), (name, worn)),

@@ -12,6 +12,7 @@ mod carriers;
 mod ledger;
 mod transition;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ use hatrack_api::{Hat, HatPolicySpec, HatSpec};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::action::{Action, Plan, Uid, throttled_name};
+use crate::action::{Action, Plan, throttled_name};
 use crate::lifecycle::{Cause, complete};
 use crate::moment::Moment;
 use crate::placement::{Demand, Placement, place};
 use crate::throttles::{Held, Limits, Request, Rule, Rules, admit};
-use crate::world::{Question, Step, World, status_of};
+use crate::world::{Id, Matter, Name, Question, Step, Trace, World, status_of};
 use crate::{quorum, succession, supervision};
 
 /// Passes after which a decision ends even if more follows; what is left is decided by the next.
@@ -55,9 +56,9 @@ pub fn decide_by(world: &World, now: Moment, rules: Rules) -> Plan {
 
 /// Why a request is held, or that it is not: what `why` shows. `None` if there is no such request or it does not wait.
 pub fn why(world: &World, uid: &str, now: Moment) -> Option<Result<(), Held>> {
-    let binding = world.binding(uid).filter(|binding| status_of(binding).phase == Phase::Pending)?;
-    let uid = uid.to_owned();
-    Some(assess(world, Rules::default(), &uid, binding, now).map(|_| ()))
+    let id = Id::from(uid);
+    let binding = world.bound(&id).filter(|binding| status_of(binding).phase == Phase::Pending)?;
+    Some(assess(world, Rules::default(), &id, binding, now).map(|_| ()))
 }
 
 /// What a request gets.
@@ -68,7 +69,7 @@ pub(crate) struct Admission {
 }
 
 /// Asks everything that stands between a request and a hat.
-fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Moment) -> Result<Admission, Held> {
+fn assess(world: &World, rules: Rules, id: &Id, binding: &HatBinding, now: Moment) -> Result<Admission, Held> {
     let name = &binding.spec.hat;
     // Without the rule: as if what is missing asked for nothing.
     let (no_policy, no_hat);
@@ -86,13 +87,13 @@ fn assess(world: &World, rules: Rules, uid: &Uid, binding: &HatBinding, now: Mom
         }
         known => known?,
     };
-    let request = Request { world, uid, binding, hat, policy, now: now.wall };
+    let request = Request { world, id, binding, hat, policy, now: now.wall };
     admit(rules, &request)?;
     let placement = match world.fits(name) {
         None => None,
         Some(fits) => {
             let exclusive = rules.has(Rule::Exclusive);
-            let found = place(world, Demand { hat: name, fits, binding: uid, exclusive }, now.steady);
+            let found = place(world, Demand { hat: name, fits, binding: id, exclusive }, now.steady);
             match found {
                 Ok(placement) => Some(placement),
                 Err(_) if !rules.has(Rule::Unschedulable) => None,
@@ -140,23 +141,23 @@ struct Decision {
 impl Decision {
     fn pass(&mut self) {
         self.each_binding(Step::Finish, Self::finish_recorded);
-        self.each_named(Question::Fence, |decision, name| decision.fence(name));
+        self.each_named(Question::Fence, Self::fence);
         // Those who leave make room before anybody's term is renewed for want of others.
         self.each_binding(Step::Leave, Self::leave);
         self.each_binding(Step::Settle, Self::stay);
-        self.each_named(Question::Assignment, |decision, name| decision.assign(name));
-        self.each_named(Question::Excess, Self::withdraw);
+        self.each_named(Question::Assignment, Self::assign);
+        self.each_trace(Trace::Excess, Self::withdraw);
         self.each_binding(Step::Consider, Self::consider);
-        self.each_named(Question::Assignment, |decision, name| decision.assign(name));
-        self.each_named(Question::Authority, Self::grant);
-        self.each_named(Question::Ledger, |decision, name| decision.keep_hat(name));
+        self.each_named(Question::Assignment, Self::assign);
+        self.each_trace(Trace::Authority, Self::grant);
+        self.each_named(Question::Ledger, Self::keep_hat);
         self.keep_policy();
-        self.each_named(Question::End, Self::let_go);
+        self.each_trace(Trace::End, Self::let_go);
         self.collect();
     }
 
     /// Takes an open step of bindings that have not ended, by creation.
-    fn each_binding(&mut self, step: Step, take: fn(&mut Self, &Uid)) {
+    fn each_binding(&mut self, step: Step, take: fn(&mut Self, &Id)) {
         let mut opened = self.world.agenda.begin(step).into_iter().peekable();
         loop {
             let late = self.world.late();
@@ -171,12 +172,21 @@ impl Decision {
         self.world.agenda.end();
     }
 
-    /// Answers an open question about each name, in their order.
-    fn each_named(&mut self, question: Question, answer: impl Fn(&mut Self, &String)) {
+    /// Answers an open question about each node or hat, in their order.
+    fn each_named(&mut self, question: Question, answer: fn(&mut Self, &Name)) {
         for name in self.world.agenda.take_asked(question) {
-            self.world.agenda.look_at(question, &name);
+            self.world.agenda.look_at(Matter::Question(name.clone(), question));
             self.questions += 1;
             answer(self, &name);
+        }
+    }
+
+    /// Looks at what is left of each binding of which it was asked, in their order.
+    fn each_trace(&mut self, trace: Trace, answer: fn(&mut Self, &Id)) {
+        for id in self.world.agenda.take_traces(trace) {
+            self.world.agenda.look_at(Matter::Trace(id.clone(), trace));
+            self.questions += 1;
+            answer(self, &id);
         }
     }
 
@@ -195,53 +205,54 @@ impl Decision {
         self.world.agenda.due_after(self.now.steady.saturating_add(wait));
     }
 
-    fn live(&self, uid: &Uid) -> Option<Arc<HatBinding>> {
-        self.world.bindings.get(uid).filter(|binding| !status_of(binding).phase.is_ended()).cloned()
+    fn live(&self, id: &Id) -> Option<Arc<HatBinding>> {
+        self.world.bindings.get(id).filter(|binding| !status_of(binding).phase.is_ended()).cloned()
     }
 
     /// Rolls a binding forward over every record that is ahead of its status; those in between may have been collected.
-    fn finish_recorded(&mut self, uid: &Uid) {
-        let Some(binding) = self.world.binding(uid) else { return };
+    fn finish_recorded(&mut self, id: &Id) {
+        let Some(binding) = self.world.bound(id) else { return };
         let known = status_of(binding);
-        let mut ahead = self.world.records.after(uid, known.transitions).peekable();
+        let mut ahead = self.world.records.after(id, known.transitions).peekable();
         if ahead.peek().is_none() {
             return;
         }
-        let status = ahead.fold(known.clone(), |status, (number, swap)| complete(&status, number, &swap.spec));
-        let status = self.dressed(binding, status);
-        self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
+        let status = ahead.fold(known.clone(), |status, (number, swap)| complete(status, number, &swap.spec));
+        let status = self.dressed(id, binding, Cow::Owned(status)).into_owned();
+        self.act(Action::SetStatus { binding: id.to_string(), status: Box::new(status) });
     }
 
-    fn leave(&mut self, uid: &Uid) {
-        if self.is_going(uid) {
-            self.settle(uid);
+    fn leave(&mut self, id: &Id) {
+        if self.is_going(id) {
+            self.settle(id);
         }
     }
 
-    fn stay(&mut self, uid: &Uid) {
-        if !self.is_going(uid) {
-            self.settle(uid);
+    fn stay(&mut self, id: &Id) {
+        if !self.is_going(id) {
+            self.settle(id);
         }
     }
 
-    fn is_going(&self, uid: &Uid) -> bool {
-        self.world.binding(uid).is_some_and(|binding| binding.metadata.deletion_timestamp.is_some())
+    fn is_going(&self, id: &Id) -> bool {
+        self.world.bound(id).is_some_and(|binding| binding.metadata.deletion_timestamp.is_some())
     }
 
     /// Makes every transition of a binding that is due without a new admission.
-    fn settle(&mut self, uid: &Uid) {
-        while let Some(binding) = self.live(uid) {
-            let Some((cause, message)) = self.due(uid, &binding) else { return };
-            self.transit(uid, &binding, cause, &message, None);
+    fn settle(&mut self, id: &Id) {
+        while let Some(binding) = self.live(id) {
+            let Some((cause, message)) = self.due(id, &binding) else { return };
+            let before = status_of(&binding).transitions;
+            self.transit(id, binding, cause, &message, None);
             // A status that somebody wrote by hand may have no such transition.
-            if self.world.status(uid).is_some_and(|status| status.transitions == status_of(&binding).transitions) {
+            if self.world.status(id).is_some_and(|status| status.transitions == before) {
                 return;
             }
         }
     }
 
     /// The transition that is due, the final ones first.
-    fn due(&mut self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+    fn due(&mut self, id: &Id, binding: &HatBinding) -> Option<(Cause, String)> {
         let standing = supervision::standing(binding, self.now.wall);
         if let Some(next) = standing.next {
             self.wake_at(next);
@@ -258,13 +269,13 @@ impl Decision {
         if worn && self.world.hat(&binding.spec.hat).is_none() {
             return Some((Cause::HatGone, format!("the hat {} was deleted", binding.spec.hat)));
         }
-        self.term_end(uid, binding)
+        self.term_end(id, binding)
             .or_else(|| self.loss(binding))
-            .or_else(|| self.quorum_change(uid, binding))
-            .or_else(|| self.change_of_authority(uid, binding))
+            .or_else(|| self.quorum_change(id, binding))
+            .or_else(|| self.change_of_authority(id, binding))
     }
 
-    fn term_end(&mut self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+    fn term_end(&mut self, id: &Id, binding: &HatBinding) -> Option<(Cause, String)> {
         let status = status_of(binding);
         let ends = status.expires_at.as_ref()?.0;
         if ends > self.now.wall || !self.rules.has(Rule::Term) {
@@ -277,25 +288,25 @@ impl Decision {
             && hat.is_some_and(|hat| {
                 hat.metadata.deletion_timestamp.is_none() && succession::policy(hat) == SuccessionPolicy::Renew
             });
-        if renews && self.may_be_active(uid, binding) && !self.somebody_waits_for(uid, binding) {
+        if renews && self.may_be_active(id, binding) && !self.somebody_waits_for(id, binding) {
             return Some((Cause::Renewed, "the term ended and nobody waits for the hat".to_owned()));
         }
         Some((Cause::TermEnded, format!("the term ended at {ends}")))
     }
 
     /// Whether a request would be admitted in the place of this holder, and not without it. What is about to be stopped makes room in either case.
-    fn somebody_waits_for(&self, uid: &Uid, binding: &HatBinding) -> bool {
+    fn somebody_waits_for(&self, id: &Id, binding: &HatBinding) -> bool {
         let mut with = self.world.clone();
         with.stop_what_ended(self.now);
         let mut without = with.clone();
         let mut ended = status_of(binding).clone();
         (ended.phase, ended.ended_at) = (Phase::Expired, Some(Time(self.now.wall)));
-        without.apply(&Action::SetStatus { binding: uid.clone(), status: Box::new(ended) }, self.now.steady);
+        without.apply(&Action::SetStatus { binding: id.to_string(), status: Box::new(ended) }, self.now.steady);
         without.stop_what_ended(self.now);
-        let others = self.world.live_of_hat.get(&binding.spec.hat).into_iter().flatten();
-        others.filter(|other| *other != uid).any(|other| {
+        let others = self.world.live_of_hat.get(binding.spec.hat.as_str()).into_iter().flatten();
+        others.filter(|other| *other != id).any(|other| {
             let waits = |world: &World| {
-                let request = world.binding(other).filter(|binding| status_of(binding).phase == Phase::Pending)?;
+                let request = world.bound(other).filter(|binding| status_of(binding).phase == Phase::Pending)?;
                 Some(assess(world, self.rules, other, request, self.now).is_ok())
             };
             waits(&without) == Some(true) && waits(&with) == Some(false)
@@ -303,9 +314,9 @@ impl Decision {
     }
 
     /// A binding that has no quorum but should, or had the exception, or has one now.
-    fn quorum_change(&self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+    fn quorum_change(&self, id: &Id, binding: &HatBinding) -> Option<(Cause, String)> {
         let (policy, hat) = known(&self.world, binding).ok()?;
-        let request = Request { world: &self.world, uid, binding, hat, policy, now: self.now.wall };
+        let request = Request { world: &self.world, id, binding, hat, policy, now: self.now.wall };
         let (granted, worn) = (quorum::granted(status_of(binding)), status_of(binding).phase.is_worn());
         match quorum::grant(&request) {
             Ok(Some(Cause::Quorum)) if granted != Some(Cause::Quorum) => {
@@ -322,17 +333,17 @@ impl Decision {
     }
 
     /// Into probation, out of it, and out of the warmup.
-    fn change_of_authority(&mut self, uid: &Uid, binding: &HatBinding) -> Option<(Cause, String)> {
+    fn change_of_authority(&mut self, id: &Id, binding: &HatBinding) -> Option<(Cause, String)> {
         let phase = status_of(binding).phase;
         let standing = supervision::standing(binding, self.now.wall);
         let probation = standing.says(VerdictAction::Probation);
         match (phase, probation) {
             (Phase::Warmup | Phase::Active, Some(verdict)) => Some((Cause::Probation, said(verdict))),
-            (Phase::Probation, None) if !self.is_warm(binding) || self.may_be_active(uid, binding) => {
+            (Phase::Probation, None) if !self.is_warm(binding) || self.may_be_active(id, binding) => {
                 let why = standing.verdict.map_or_else(|| "no verdict keeps it on probation".to_owned(), said);
                 Some((Cause::Restored, why))
             }
-            (Phase::Warmup, None) if self.is_warm(binding) && self.may_be_active(uid, binding) => {
+            (Phase::Warmup, None) if self.is_warm(binding) && self.may_be_active(id, binding) => {
                 Some((Cause::WarmedUp, "the warmup is over".to_owned()))
             }
             (
@@ -358,45 +369,45 @@ impl Decision {
     }
 
     /// Full authority needs a policy, a hat that stays and, if the hat is gated, a quorum still.
-    fn may_be_active(&self, uid: &Uid, binding: &HatBinding) -> bool {
+    fn may_be_active(&self, id: &Id, binding: &HatBinding) -> bool {
         let Ok((policy, hat)) = known(&self.world, binding) else { return false };
-        let request = Request { world: &self.world, uid, binding, hat, policy, now: self.now.wall };
+        let request = Request { world: &self.world, id, binding, hat, policy, now: self.now.wall };
         !self.rules.has(Rule::Quorum) || quorum::met(&request).is_ok()
     }
 
     /// A request that waits: admits it, or says why not.
-    fn consider(&mut self, uid: &Uid) {
-        let Some(binding) = self.live(uid) else { return };
+    fn consider(&mut self, id: &Id) {
+        let Some(binding) = self.live(id) else { return };
         if status_of(&binding).phase != Phase::Pending {
-            self.refresh(uid, &binding, None);
+            self.refresh(id, &binding, None);
             return;
         }
         self.world.rank(&binding.spec.hat);
-        match assess(&self.world, self.rules, uid, &binding, self.now) {
+        match assess(&self.world, self.rules, id, &binding, self.now) {
             Ok(admission) => {
                 let hat = &binding.spec.hat;
                 let message = match &admission.placement {
                     Some(placement) => format!("{hat} goes on, on node {}", placement.node),
                     None => format!("{hat} goes on"),
                 };
-                self.transit(uid, &binding, admission.cause, &message, Some(admission));
+                self.transit(id, binding, admission.cause, &message, Some(admission));
             }
-            Err(held) => self.hold(uid, &binding, &held),
+            Err(held) => self.hold(id, &binding, &held),
         }
     }
 
-    fn hold(&mut self, uid: &Uid, binding: &HatBinding, held: &Held) {
+    fn hold(&mut self, id: &Id, binding: &HatBinding, held: &Held) {
         if let Some(until) = held.until {
             self.wake_at(until);
         }
-        self.finalize(uid, binding);
-        let name = throttled_name(uid, status_of(binding).transitions, held.rule.as_str());
+        self.finalize(id, binding);
+        let name = throttled_name(&id.to_string(), status_of(binding).transitions, held.rule.as_str());
         if self.world.swap(&name).is_none() {
-            let record = self.throttled(uid, binding, held);
+            let record = self.throttled(id, binding, held);
             self.act(Action::Record(crate::action::record(name, record).into()));
         }
-        let Some(binding) = self.live(uid) else { return };
-        self.refresh(uid, &binding, Some(held));
+        let Some(binding) = self.live(id) else { return };
+        self.refresh(id, &binding, Some(held));
     }
 
     fn limits(&self, binding: &HatBinding) -> Limits {

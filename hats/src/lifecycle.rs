@@ -158,7 +158,7 @@ pub const fn next(phase: Phase, cause: Cause, warm: bool) -> Option<(Phase, Swap
 /// The status after a recorded transition of this number, whoever recorded it. The outcome is whole and taken from the record as it is, so that
 /// those before it are not needed; the status of before keeps the grant of a quorum alone. Other conditions and effective authority follow from
 /// what is true now and are written by the decision.
-pub fn complete(status: &HatBindingStatus, number: i64, record: &HatSwapSpec) -> HatBindingStatus {
+pub fn complete(status: HatBindingStatus, number: i64, record: &HatSwapSpec) -> HatBindingStatus {
     let outcome = record.outcome.clone().unwrap_or_default();
     let mut next = HatBindingStatus {
         phase: outcome.phase,
@@ -170,8 +170,8 @@ pub fn complete(status: &HatBindingStatus, number: i64, record: &HatSwapSpec) ->
         expires_at: outcome.expires_at,
         ended_at: outcome.ended_at,
         sticky_attribution_ends_at: outcome.sticky_attribution_ends_at,
-        effective_authority: status.effective_authority.clone(),
-        conditions: status.conditions.clone(),
+        effective_authority: status.effective_authority,
+        conditions: status.conditions,
     };
     if record.event == SwapEvent::QuorumGrant {
         let reason = record.reason.clone().unwrap_or_else(|| Cause::Quorum.as_str().to_owned());
@@ -221,6 +221,16 @@ pub(crate) fn set_condition(
         Some(present) => *present = condition,
         None => conditions.push(condition),
     }
+}
+
+/// Whether a condition says this already: to set it would change nothing.
+pub(crate) fn says(conditions: &[Condition], type_: &str, truth: bool, reason: &str, message: &str) -> bool {
+    condition_of(conditions, type_).is_some_and(|present| {
+        let is_true = present.status == "True";
+        (is_true || present.status == "False")
+            && (is_true, &*present.reason, &*present.message) == (truth, reason, message)
+            && present.observed_generation.is_none()
+    })
 }
 
 /// A condition by its type.

@@ -28,6 +28,11 @@ impl Moment {
         Self { wall: wall.unwrap_or(Timestamp::MAX), steady: self.steady.saturating_add(duration) }
     }
 
+    /// The time of the wall clock 24 hours before.
+    pub(crate) fn a_day_ago(self) -> Timestamp {
+        self.wall.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN)
+    }
+
     /// How long until the wall clock shows a time; nothing if it does so already.
     pub(crate) fn until(self, wall: Timestamp) -> Duration {
         Duration::try_from(wall.duration_since(self.wall)).unwrap_or_default()

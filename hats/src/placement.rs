@@ -23,7 +23,7 @@ pub(crate) use self::fit::Fits;
 use self::fit::{Fit, Suits, fit};
 use crate::explain::{Misfit, Refusal};
 use crate::moment::Moment;
-use crate::world::{NodeView, World};
+use crate::world::{Id, NodeView, World};
 
 /// Where a wearer goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +40,8 @@ pub(crate) struct Demand<'a> {
     /// Name of the hat.
     pub hat: &'a str,
     pub fits: &'a Fits,
-    /// UID of the binding: it does not go where it is still being stopped.
-    pub binding: &'a str,
+    /// The binding: it does not go where it is still being stopped.
+    pub binding: &'a Id,
     /// Whether devices that somebody has are left to them. Always, but in the simulator's proof that it would notice.
     pub exclusive: bool,
 }
@@ -83,7 +83,7 @@ fn by_rank<'a>(world: &'a World, demand: Demand<'_>, steady: Duration) -> Result
     }
     let mut best = Best(None);
     for (suits, first, mut names) in world.by_node.shelves.ranked(demand.hat) {
-        if best.0.is_some_and(|known| known <= (*suits, first.0, first.1.as_str())) {
+        if best.0.is_some_and(|known| known <= (*suits, first.0, &*first.1)) {
             break;
         }
         if let Some((name, node)) = names.find(usable).and_then(|name| Some((name, world.node(name)?))) {
@@ -140,15 +140,16 @@ pub type Says = (String, Result<Vec<String>, Misfit>);
 /// What each registered node says to a request, by its name.
 /// `None` if there is no such request, no such hat, or the hat needs no node.
 pub fn per_node(world: &World, uid: &str, now: Moment) -> Option<Vec<Says>> {
-    let hat = &world.binding(uid)?.spec.hat;
+    let id = Id::from(uid);
+    let hat = &world.bound(&id)?.spec.hat;
     let fits = world.fits(hat)?;
-    let demand = Demand { hat, fits, binding: uid, exclusive: true };
+    let demand = Demand { hat, fits, binding: &id, exclusive: true };
     let registered = world.nodes.iter().filter(|(_, node)| node.is_registered());
-    let verdict = |node: &NodeView| match obstacle(node, uid, now.steady) {
+    let verdict = |node: &NodeView| match obstacle(node, &id, now.steady) {
         Some(obstacle) => Err(obstacle),
         None => demand.alone_on(world, node).map(|fit| fit.devices(node, true)),
     };
-    Some(registered.map(|(name, node)| (name.clone(), verdict(node))).collect())
+    Some(registered.map(|(name, node)| (name.to_string(), verdict(node))).collect())
 }
 
 /// Why each node does not fit.
@@ -163,7 +164,7 @@ fn explain(world: &World, demand: Demand<'_>, steady: Duration) -> Vec<Misfit> {
 }
 
 /// What keeps a node from taking any hat, or this binding again.
-fn obstacle(node: &NodeView, binding: &str, steady: Duration) -> Option<Misfit> {
+fn obstacle(node: &NodeView, binding: &Id, steady: Duration) -> Option<Misfit> {
     let spec = &node.node.spec;
     if spec.revoked == Some(true) {
         Some(Misfit::Revoked)
@@ -197,7 +198,7 @@ impl Demand<'_> {
     /// How a node meets it, as far as can be remembered.
     fn on(&self, world: &World, node: &NodeView) -> Result<Arc<Fit>, Misfit> {
         if self.exclusive && self.fits.is_by_stock() {
-            self.fits.on(&world.judge, &node.stock(), node)
+            self.fits.on(&world.judge, node)
         } else {
             self.alone_on(world, node).map(Arc::new)
         }

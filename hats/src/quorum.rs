@@ -14,7 +14,7 @@ use hatrack_api::{Hat, HatBinding, hat};
 
 use crate::lifecycle::{Cause, condition_of, is_true};
 use crate::throttles::{Held, Request, Rule};
-use crate::world::{World, status_of};
+use crate::world::World;
 
 /// Distinct identities that vouch for a wearer, without itself.
 pub fn cosigners(binding: &HatBinding) -> BTreeSet<&str> {
@@ -50,7 +50,7 @@ fn is_excepted(request: &Request<'_>) -> bool {
         .bootstrap
         .as_ref()
         .is_some_and(|bootstrap| bootstrap.hat == *hat && bootstrap.wearer == request.wearer());
-    let taken = || request.world.others_in(hat, request.uid) > 0;
+    let taken = || request.world.others_in(hat, request.id) > 0;
     named && !is_bootstrapped(request.world, request.hat) && !taken()
 }
 
@@ -74,7 +74,6 @@ pub(crate) fn granted(status: &HatBindingStatus) -> Option<Cause> {
 }
 
 /// Whether a binding is Active with a quorum: what ends bootstrap.
-pub(crate) fn proves_a_quorum(binding: &HatBinding) -> bool {
-    let status = status_of(binding);
+pub(crate) fn proves_a_quorum(status: &HatBindingStatus) -> bool {
     status.phase == Phase::Active && granted(status) == Some(Cause::Quorum)
 }

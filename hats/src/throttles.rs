@@ -8,9 +8,8 @@ use hatrack_api::hat_policy::{PolicyThrottles, throttle as default};
 use hatrack_api::{Hat, HatBinding, HatPolicySpec};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::action::Uid;
 use crate::moment::seconds_after;
-use crate::world::{World, cause, created, status_of};
+use crate::world::{Id, World, cause, created, status_of};
 use crate::{conflicts, quorum, succession, supervision};
 
 /// A rule. The name is the `throttleName` of the record and, with a capital, the reason of the condition.
@@ -148,7 +147,7 @@ impl Held {
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub world: &'a World,
-    pub uid: &'a Uid,
+    pub id: &'a Id,
     pub binding: &'a HatBinding,
     pub hat: &'a Hat,
     pub policy: &'a HatPolicySpec,
@@ -259,10 +258,10 @@ fn identity(request: &Request<'_>) -> Result<(), Held> {
 /// Counts what is worn and what asked before, with or without a status; of requests that wait, the first come first.
 fn max_bindings(request: &Request<'_>) -> Result<(), Held> {
     let most = request.throttles().max_bindings_per_wearer.unwrap_or(default::MAX_BINDINGS_PER_WEARER);
-    let order = (created(request.binding), request.uid);
-    let others = request.world.live_of(request.wearer()).filter(|uid| *uid != request.uid).filter(|uid| {
-        let Some(other) = request.world.binding(uid) else { return false };
-        status_of(other).phase.is_worn() || (created(other), *uid) < order
+    let order = (created(request.binding), request.id);
+    let others = request.world.live_of(request.wearer()).filter(|id| *id != request.id).filter(|id| {
+        let Some(other) = request.world.bound(id) else { return false };
+        status_of(other).phase.is_worn() || (created(other), *id) < order
     });
     let count = i64::try_from(others.count()).unwrap_or(i64::MAX);
     if count < most {
@@ -334,7 +333,7 @@ fn new_hats_of_the_day(request: &Request<'_>) -> Vec<Timestamp> {
 
 fn max_wearers(request: &Request<'_>) -> Result<(), Held> {
     let Some(most) = request.hat.spec.max_wearers else { return Ok(()) };
-    let worn = request.world.others_in(&request.binding.spec.hat, request.uid);
+    let worn = request.world.others_in(&request.binding.spec.hat, request.id);
     let count = i64::try_from(worn).unwrap_or(i64::MAX);
     if count < most {
         return Ok(());

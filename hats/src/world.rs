@@ -14,6 +14,8 @@ mod agenda;
 mod arrivals;
 mod company;
 mod effects;
+mod few;
+mod id;
 mod indexes;
 mod node;
 mod openings;
@@ -28,52 +30,54 @@ use imbl::{OrdMap, OrdSet, Vector};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::action::Uid;
 use crate::authority::{Grant, Scope};
 use crate::periods::Periods;
 use crate::placement::Fits;
 use crate::requirements::Judge;
 pub use agenda::Outlook;
-pub(crate) use agenda::{Agenda, Question, Step, Turn};
+pub(crate) use agenda::{Agenda, Matter, Question, Step, Trace, Turn};
 pub(crate) use company::Company;
+use few::Few;
+pub(crate) use id::Id;
 pub(crate) use indexes::ByNode;
-use indexes::is_live;
 pub use node::{GPU_ALLOCATOR_LABEL, NodeView, Sight};
-pub(crate) use records::cause;
+pub(crate) use records::{RecordName, cause};
 pub use records::{Stay, Tally};
+
+/// Name of a node, a hat or a wearer, shared by all who name it.
+pub(crate) type Name = Arc<str>;
 
 /// What the operator knows.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    pub(crate) hats: OrdMap<String, Arc<Hat>>,
-    pub(crate) bindings: OrdMap<Uid, Arc<HatBinding>>,
-    pub(crate) nodes: OrdMap<String, Arc<NodeView>>,
+    pub(crate) hats: OrdMap<Name, Arc<Hat>>,
+    pub(crate) bindings: OrdMap<Id, Arc<HatBinding>>,
+    pub(crate) nodes: OrdMap<Name, Arc<NodeView>>,
     pub(crate) policy: Option<Arc<HatPolicy>>,
     pub(crate) records: records::Records,
-    pub(crate) grants: OrdMap<(Uid, Scope), Arc<Grant>>,
+    pub(crate) grants: OrdMap<(Id, Scope), Arc<Grant>>,
     pub(crate) judge: Judge,
     pub(crate) agenda: Agenda,
     /// What hats with requirements ask of nodes, by name.
-    fits: OrdMap<String, Arc<Fits>>,
+    fits: OrdMap<Name, Arc<Fits>>,
     /// Bindings that have not ended, by creation: the order in which requests are considered.
     pub(crate) queue: OrdSet<Turn>,
     /// Those of them that no node could take when they were last considered.
     pub(crate) unplaced: OrdSet<Turn>,
     /// Bindings that have not ended, by hat and by wearer.
-    pub(crate) live_of_hat: OrdMap<String, OrdSet<Uid>>,
-    /// There are many wearers with few bindings each.
-    live_of_wearer: OrdSet<(String, Uid)>,
+    pub(crate) live_of_hat: OrdMap<Name, OrdSet<Id>>,
+    live_of_wearer: Few<Id>,
     /// Who wears each hat that somebody wears.
-    pub(crate) companies: OrdMap<String, Company>,
+    pub(crate) companies: OrdMap<Name, Company>,
     pub(crate) by_node: ByNode,
     /// Bindings that have ended and still exist.
-    pub(crate) ended: OrdSet<Uid>,
+    pub(crate) ended: OrdSet<Id>,
     /// When the text of a held request was last written (steady clock).
-    pub(crate) spoken: OrdMap<Uid, Duration>,
+    pub(crate) spoken: OrdMap<Id, Duration>,
     /// Bindings that cannot be written at present.
-    set_aside: OrdSet<Uid>,
+    set_aside: OrdSet<Id>,
     pub(crate) periods: Periods,
-    gone: (OrdSet<Uid>, Vector<Uid>),
+    gone: (OrdSet<Id>, Vector<Id>),
 }
 
 impl World {
@@ -86,14 +90,17 @@ impl World {
     /// looked at again.
     pub fn conclude(&mut self, outlook: Outlook) {
         self.agenda.conclude(outlook);
+        if let Some(at) = self.agenda.concluded() {
+            self.records.count_since(at.a_day_ago());
+        }
     }
 
     /// The same world with every index made anew and nothing concluded. For proofs that no decision turns on what was concluded before.
     #[must_use]
     pub fn rebuilt(&self) -> Self {
         let mut world = Self { policy: self.policy.clone(), judge: self.judge.clone(), ..Self::new(self.periods) };
-        for hat in self.hats.values() {
-            world.put_hat(name_of(&hat.metadata), (**hat).clone());
+        for (name, hat) in &self.hats {
+            world.put_hat(name.clone(), (**hat).clone());
         }
         for (name, node) in &self.nodes {
             world.put_node(name.clone(), (**node).clone().unloaded());
@@ -101,16 +108,16 @@ impl World {
         for swap in self.records.shared() {
             world.records.insert(Arc::clone(swap));
         }
-        for (uid, binding) in &self.bindings {
-            world.put_binding(uid, (**binding).clone(), Duration::ZERO);
+        for (id, binding) in &self.bindings {
+            world.put_binding(id, (**binding).clone(), Duration::ZERO);
         }
         let (grants, spoken, set_aside) = (self.grants.clone(), self.spoken.clone(), self.set_aside.clone());
         world.agenda.open_everything();
         Self { grants, spoken, set_aside, gone: self.gone.clone(), ..world }
     }
 
-    pub(crate) fn is_set_aside(&self, uid: &str) -> bool {
-        self.set_aside.contains(uid)
+    pub(crate) fn is_set_aside(&self, id: &Id) -> bool {
+        self.set_aside.contains(id)
     }
 
     /// What a hat asks of nodes, if it does.
@@ -119,8 +126,8 @@ impl World {
     }
 
     /// The status of a binding; one that was never written is that of a new request.
-    pub(crate) fn status(&self, uid: &str) -> Option<&HatBindingStatus> {
-        self.bindings.get(uid).map(|binding| status_of(binding))
+    pub(crate) fn status(&self, id: &Id) -> Option<&HatBindingStatus> {
+        self.bindings.get(id).map(|binding| status_of(binding))
     }
 
     /// A hat by its name.
@@ -140,17 +147,22 @@ impl World {
 
     /// A binding by its UID.
     pub fn binding(&self, uid: &str) -> Option<&HatBinding> {
-        self.bindings.get(uid).map(AsRef::as_ref)
+        self.bound(&Id::from(uid))
+    }
+
+    /// A binding by its id.
+    pub(crate) fn bound(&self, id: &Id) -> Option<&HatBinding> {
+        self.bindings.get(id).map(AsRef::as_ref)
     }
 
     /// Every binding, by UID.
     pub fn bindings(&self) -> impl Iterator<Item = (&str, &HatBinding)> {
-        self.bindings.iter().map(|(uid, binding)| (uid.as_str(), binding.as_ref()))
+        self.bindings.values().map(|binding| (uid_of(&binding.metadata), binding.as_ref()))
     }
 
     /// UIDs of the bindings that were last forgotten.
-    pub fn gone_bindings(&self) -> impl Iterator<Item = &str> {
-        self.gone.0.iter().map(String::as_str)
+    pub fn gone_bindings(&self) -> impl Iterator<Item = String> {
+        self.gone.0.iter().map(Id::to_string)
     }
 
     /// Records that the API server stored after a `resourceVersion`, in its order, each with its own version.
@@ -170,7 +182,7 @@ impl World {
 
     /// Every node, by name: also those of which only the Lease is known.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &NodeView)> {
-        self.nodes.iter().map(|(name, node)| (name.as_str(), node.as_ref()))
+        self.nodes.iter().map(|(name, node)| (name.as_ref(), node.as_ref()))
     }
 
     /// Every record, by name.
@@ -184,19 +196,20 @@ impl World {
     }
 
     /// How many others than a binding wear its hat.
-    pub(crate) fn others_in(&self, hat: &str, uid: &str) -> usize {
-        self.companies.get(hat).map_or(0, |company| company.others_than(uid))
+    pub(crate) fn others_in(&self, hat: &str, id: &Id) -> usize {
+        let is_one = self.bound(id).is_some_and(|known| known.spec.hat == hat && status_of(known).phase.is_worn());
+        self.companies.get(hat).map_or(0, |company| company.len() - usize::from(is_one))
     }
 
     /// The grants of a binding that are known to exist.
-    pub(crate) fn grants_of<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Grant> {
-        let from = (uid.to_owned(), Scope::Cluster);
-        self.grants.range(from..).take_while(move |((of, _), _)| of == uid).map(|(_, grant)| grant.as_ref())
+    pub(crate) fn grants_of<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = &'a Grant> {
+        let from = (id.clone(), Scope::Cluster);
+        self.grants.range(from..).take_while(move |((of, _), _)| of == id).map(|(_, grant)| grant.as_ref())
     }
 
     /// Whether a binding exists and has not ended.
-    pub(crate) fn is_live(&self, uid: &str) -> bool {
-        self.binding(uid).is_some_and(is_live)
+    pub(crate) fn is_live(&self, id: &Id) -> bool {
+        self.status(id).is_some_and(|status| !status.phase.is_ended())
     }
 
     /// The first turn after the present one that was opened since the step was begun.
@@ -204,15 +217,14 @@ impl World {
         self.agenda.late(&self.unplaced)
     }
 
-    /// UIDs of the bindings of a wearer that are worn.
-    pub(crate) fn worn_of_wearer<'a>(&'a self, wearer: &'a str) -> impl Iterator<Item = &'a Uid> {
-        self.live_of(wearer).filter(|uid| self.status(uid).is_some_and(|status| status.phase.is_worn()))
+    /// The bindings of a wearer that are worn.
+    pub(crate) fn worn_of_wearer(&self, wearer: &str) -> impl Iterator<Item = &Id> {
+        self.live_of(wearer).filter(|id| self.status(id).is_some_and(|status| status.phase.is_worn()))
     }
 
-    /// UIDs of the bindings of a wearer that have not ended.
-    pub(crate) fn live_of<'a>(&'a self, wearer: &'a str) -> impl Iterator<Item = &'a Uid> {
-        let from = (wearer.to_owned(), Uid::new());
-        self.live_of_wearer.range(from..).take_while(move |(of, _)| of == wearer).map(|(_, uid)| uid)
+    /// The bindings of a wearer that have not ended.
+    pub(crate) fn live_of(&self, wearer: &str) -> impl Iterator<Item = &Id> {
+        self.live_of_wearer.of(wearer).into_iter().flat_map(|live| live.iter())
     }
 }
 
@@ -245,6 +257,10 @@ pub(crate) fn is_finalized(binding: &HatBinding) -> bool {
     binding.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
 }
 
-pub(crate) fn name_of(metadata: &ObjectMeta) -> String {
-    metadata.name.clone().unwrap_or_default()
+pub(crate) fn name_of(metadata: &ObjectMeta) -> &str {
+    metadata.name.as_deref().unwrap_or_default()
+}
+
+fn uid_of(metadata: &ObjectMeta) -> &str {
+    metadata.uid.as_deref().unwrap_or_default()
 }

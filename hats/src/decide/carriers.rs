@@ -4,6 +4,7 @@
 //! has reported `Stopped`, it goes, and with it the hold on its devices. A fenced node's assignments go at once: it
 //! stops every hat before it renews again. A node that is set aside is neither assigned nor fenced: it keeps what it has.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hatrack_api::cluster_node::HatAssignment;
@@ -11,10 +12,10 @@ use hatrack_api::hat_binding::HatBinding;
 use hatrack_api::hat_policy::throttle as default;
 
 use super::Decision;
-use crate::action::{Action, Uid};
+use crate::action::Action;
 use crate::lifecycle::Cause;
 use crate::throttles::Rule;
-use crate::world::{NodeView, status_of};
+use crate::world::{Id, Name, NodeView, status_of};
 
 impl Decision {
     fn grace(&self) -> i64 {
@@ -31,7 +32,7 @@ impl Decision {
     }
 
     /// Fences a node that carries something and has been silent for too long.
-    pub(super) fn fence(&mut self, name: &str) {
+    pub(super) fn fence(&mut self, name: &Name) {
         let due = |node: &&NodeView| node.is_carrier() && !node.is_fenced() && !node.is_set_aside();
         let Some(node) = self.world.node(name).filter(due) else { return };
         let left = self.patience(node).saturating_sub(node.silence_or_age(self.now.steady));
@@ -39,7 +40,7 @@ impl Decision {
         if left > Duration::ZERO {
             self.wake_after(left);
         } else {
-            self.act(Action::Fence { node: name.to_owned(), transitions });
+            self.act(Action::Fence { node: name.to_string(), transitions });
         }
     }
 
@@ -67,48 +68,58 @@ impl Decision {
         None
     }
 
-    pub(super) fn assign(&mut self, name: &str) {
+    pub(super) fn assign(&mut self, name: &Name) {
         let is_written = |node: &&NodeView| node.is_registered() && !node.is_set_aside();
         let Some(node) = self.world.node(name).filter(is_written) else { return };
         let hats = self.wanted(node);
-        if hats != node.hats() {
-            self.act(Action::Assign { node: name.to_owned(), hats });
+        if !hats.iter().map(AsRef::as_ref).eq(node.hats()) {
+            let hats = hats.into_iter().map(Cow::into_owned).collect();
+            self.act(Action::Assign { node: name.to_string(), hats });
         }
     }
 
     /// What a node is to wear: what is worn on it, and what it has not yet stopped.
-    fn wanted(&self, node: &NodeView) -> Vec<HatAssignment> {
-        let ending = node.ending().filter(|hat| !self.is_done(node, &hat.binding));
-        let mut hats: Vec<HatAssignment> = ending.map(|hat| self.ending(hat)).collect();
-        for uid in node.carries() {
-            let stamped = node.hats().iter().find(|hat| hat.binding == *uid).and_then(|hat| hat.grace_seconds);
-            hats.extend(self.assignment(uid, stamped.unwrap_or_else(|| self.grace())));
-        }
+    fn wanted<'a>(&self, node: &'a NodeView) -> Vec<Cow<'a, HatAssignment>> {
+        let ending = node.ending().filter(|(id, _)| !self.is_done(node, id));
+        let mut hats: Vec<_> = ending.map(|(id, hat)| self.ending(id, hat)).collect();
+        hats.extend(node.carries().filter_map(|id| self.assignment(id, node.assignment(id))));
         hats.sort_by(|a, b| a.binding.cmp(&b.binding));
         hats
     }
 
     /// Whether a hat that is not worn any more needs no place in the list: its stop was reported, or forced.
-    fn is_done(&self, node: &NodeView, binding: &str) -> bool {
-        node.is_fenced() || node.has_stopped(binding) || !self.rules.has(Rule::Exclusive)
+    fn is_done(&self, node: &NodeView, id: &Id) -> bool {
+        node.is_fenced() || node.has_stopped(id) || !self.rules.has(Rule::Exclusive)
     }
 
-    fn ending(&self, hat: &HatAssignment) -> HatAssignment {
-        let phase = self.world.status(&hat.binding).map_or("Released", |status| status.phase.as_str());
-        HatAssignment { phase: phase.to_owned(), expires_at: None, ..hat.clone() }
+    fn ending<'a>(&self, id: &Id, hat: &'a HatAssignment) -> Cow<'a, HatAssignment> {
+        let phase = self.world.status(id).map_or("Released", |status| status.phase.as_str());
+        if hat.phase == phase && hat.expires_at.is_none() {
+            return Cow::Borrowed(hat);
+        }
+        Cow::Owned(HatAssignment { phase: phase.to_owned(), expires_at: None, ..hat.clone() })
     }
 
-    fn assignment(&self, uid: &Uid, grace: i64) -> Option<HatAssignment> {
-        let binding = self.world.binding(uid)?;
-        let status = status_of(binding);
-        Some(HatAssignment {
-            binding: uid.clone(),
-            name: binding.spec.hat.clone(),
-            wearer: binding.spec.wearer.spiffe_id.clone(),
+    /// What is to be said of a worn binding. What was said of it stays if it is still true, and so does the grace that was stamped.
+    fn assignment<'a>(&self, id: &Id, known: Option<&'a HatAssignment>) -> Option<Cow<'a, HatAssignment>> {
+        let binding = self.world.bound(id)?;
+        let (spec, status) = (&binding.spec, status_of(binding));
+        let is_true = |hat: &&HatAssignment| {
+            (&hat.name, &hat.wearer, &*hat.phase) == (&spec.hat, &spec.wearer.spiffe_id, status.phase.as_str())
+                && (&hat.devices, &hat.expires_at) == (&status.devices, &status.expires_at)
+                && hat.grace_seconds.is_some()
+        };
+        if let Some(hat) = known.filter(is_true) {
+            return Some(Cow::Borrowed(hat));
+        }
+        Some(Cow::Owned(HatAssignment {
+            binding: id.to_string(),
+            name: spec.hat.clone(),
+            wearer: spec.wearer.spiffe_id.clone(),
             phase: status.phase.as_str().to_owned(),
             devices: status.devices.clone(),
             expires_at: status.expires_at.clone(),
-            grace_seconds: Some(grace),
-        })
+            grace_seconds: known.and_then(|hat| hat.grace_seconds).or_else(|| Some(self.grace())),
+        }))
     }
 }

@@ -1,18 +1,21 @@
 //! One transition: the record first, then the status that it leads to.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use hatrack_api::hat_binding::{HatBinding, HatBindingStatus, Phase, condition};
 use hatrack_api::hat_swap::{BindingRef, HatSwapSpec, PreviousWearer, SwapEvent, SwapWearer};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Admission, Decision};
-use crate::action::{Action, Uid, record, record_name};
+use crate::action::{Action, record, record_name};
 use crate::authority::effective;
-use crate::lifecycle::{Cause, complete, next, outcome_of, set_condition};
+use crate::lifecycle::{Cause, complete, condition_of, next, outcome_of, says, set_condition};
 use crate::moment::seconds_after;
 use crate::quorum;
 use crate::throttles::{Held, Request, Rule};
-use crate::world::{is_finalized, status_of};
+use crate::world::{Id, is_finalized, status_of};
 
 /// Longest message of a record, in characters; the schema has the same limit.
 const MAX_MESSAGE: usize = 1024;
@@ -21,34 +24,35 @@ impl Decision {
     /// Records a transition and writes what it leads to. Without such a transition nothing happens.
     pub(super) fn transit(
         &mut self,
-        uid: &Uid,
-        binding: &HatBinding,
+        id: &Id,
+        binding: Arc<HatBinding>,
         cause: Cause,
         message: &str,
         admission: Option<Admission>,
     ) {
-        let mut status = status_of(binding).clone();
+        let mut status = status_of(&binding).clone();
         if status.bound_at.is_none() && admission.is_some() {
-            self.begin(binding, &mut status);
+            self.begin(&binding, &mut status);
         }
         let warm = self.over(status.warmup_ends_at.as_ref());
         let Some((phase, event)) = next(status.phase, cause, warm) else { return };
         status.phase = phase;
-        let mut spec = self.swap_spec(uid, binding, event, cause.as_str(), message);
-        self.shape(binding, cause, &mut status, &mut spec);
+        let mut spec = self.swap_spec(id, &binding, event, cause.as_str(), message);
+        self.shape(&binding, cause, &mut status, &mut spec);
         if let Some(Admission { placement, previous, .. }) = admission {
             status.node_name = placement.as_ref().map(|placement| placement.node.clone());
             status.devices = placement.map(|placement| placement.devices).unwrap_or_default();
             spec.previous_wearer = previous;
         }
         spec.outcome = Some(outcome_of(&status));
-        self.finalize(uid, binding);
-        let Some(binding) = self.live(uid) else { return };
-        let number = status_of(&binding).transitions + 1;
-        let status = self.dressed(&binding, complete(status_of(&binding), number, &spec));
-        let name = record_name(uid, number);
-        self.act(Action::Record(record(name, spec).into()));
-        self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) });
+        let number = status.transitions + 1;
+        let status = complete(status, number, &spec);
+        let status = self.dressed(id, &binding, Cow::Owned(status)).into_owned();
+        self.finalize(id, &binding);
+        // What nobody else holds is changed in its place.
+        drop(binding);
+        self.act(Action::Record(record(record_name(&id.to_string(), number), spec).into()));
+        self.act(Action::SetStatus { binding: id.to_string(), status: Box::new(status) });
     }
 
     /// The times of a hat that goes on for the first time. They are kept when it moves.
@@ -88,7 +92,7 @@ impl Decision {
         spec.previous_wearer = Some(PreviousWearer { spiffe_id, revoked_at: Some(now) });
     }
 
-    fn swap_spec(&self, uid: &Uid, binding: &HatBinding, event: SwapEvent, reason: &str, message: &str) -> HatSwapSpec {
+    fn swap_spec(&self, id: &Id, binding: &HatBinding, event: SwapEvent, reason: &str, message: &str) -> HatSwapSpec {
         let metadata = &binding.metadata;
         HatSwapSpec {
             hat: binding.spec.hat.clone(),
@@ -96,11 +100,11 @@ impl Decision {
             event,
             occurred_at: Time(self.now.wall),
             reason: Some(reason.to_owned()),
-            message: Some(message.chars().take(MAX_MESSAGE).collect()),
+            message: Some(cut(message).to_owned()),
             binding_ref: Some(BindingRef {
                 name: metadata.name.clone().unwrap_or_default(),
                 namespace: metadata.namespace.clone().unwrap_or_default(),
-                uid: uid.clone(),
+                uid: id.to_string(),
             }),
             throttle_name: None,
             previous_wearer: None,
@@ -109,86 +113,99 @@ impl Decision {
     }
 
     /// The record of a hold; no transition.
-    pub(super) fn throttled(&self, uid: &Uid, binding: &HatBinding, held: &Held) -> HatSwapSpec {
-        let spec = self.swap_spec(uid, binding, SwapEvent::Throttled, &held.rule.reason(), &held.message);
+    pub(super) fn throttled(&self, id: &Id, binding: &HatBinding, held: &Held) -> HatSwapSpec {
+        let spec = self.swap_spec(id, binding, SwapEvent::Throttled, &held.rule.reason(), &held.message);
         HatSwapSpec { throttle_name: Some(held.rule.as_str().to_owned()), ..spec }
     }
 
-    pub(super) fn finalize(&mut self, uid: &Uid, binding: &HatBinding) {
+    pub(super) fn finalize(&mut self, id: &Id, binding: &HatBinding) {
         if !is_finalized(binding) && binding.metadata.deletion_timestamp.is_none() {
-            self.act(Action::Finalize { binding: uid.clone() });
+            self.act(Action::Finalize { binding: id.to_string() });
         }
     }
 
-    /// A status with the authority and the conditions that follow from its phase.
-    pub(super) fn dressed(&self, binding: &HatBinding, mut status: HatBindingStatus) -> HatBindingStatus {
-        let now = Time(self.now.wall);
-        if status.phase.is_worn() {
+    /// A status with the conditions and the authority that follow from its phase. One that has them stays as it is.
+    pub(super) fn dressed<'a>(
+        &self,
+        id: &Id,
+        binding: &HatBinding,
+        mut status: Cow<'a, HatBindingStatus>,
+    ) -> Cow<'a, HatBindingStatus> {
+        let phase = status.phase;
+        if phase.is_worn() {
             let place = match &status.node_name {
                 Some(node) => ("Placed", format!("on node {node}")),
                 None => ("NoNodeNeeded", String::new()),
             };
-            set_condition(&mut status.conditions, condition::ADMITTED, true, "Admitted", String::new(), now.clone());
-            set_condition(&mut status.conditions, condition::SCHEDULED, true, place.0, place.1, now);
-        } else if status.phase.is_ended() {
-            let (reason, none) = (status.phase.as_str(), String::new());
-            set_condition(&mut status.conditions, condition::ADMITTED, false, reason, none.clone(), now.clone());
-            set_condition(&mut status.conditions, condition::SCHEDULED, false, reason, none, now);
+            self.say(&mut status, condition::ADMITTED, (true, "Admitted"), "");
+            self.say(&mut status, condition::SCHEDULED, (true, place.0), &place.1);
+        } else if phase.is_ended() {
+            self.say(&mut status, condition::ADMITTED, (false, phase.as_str()), "");
+            self.say(&mut status, condition::SCHEDULED, (false, phase.as_str()), "");
         }
-        self.say_quorum(binding, &mut status);
-        status.effective_authority = effective(self.world.hat(&binding.spec.hat), binding, &status);
+        self.say_quorum(id, binding, &mut status);
+        // The cluster is for who has a quorum, which was said just now.
+        let authority = effective(self.world.hat(&binding.spec.hat), binding, &status);
+        if status.effective_authority != authority {
+            status.to_mut().effective_authority = authority;
+        }
         status
     }
 
+    /// Says something in a condition, unless it says so already.
+    fn say(&self, status: &mut Cow<'_, HatBindingStatus>, type_: &str, (truth, reason): (bool, &str), message: &str) {
+        if !says(&status.conditions, type_, truth, reason, message) {
+            let (conditions, now) = (&mut status.to_mut().conditions, Time(self.now.wall));
+            set_condition(conditions, type_, truth, reason, message.to_owned(), now);
+        }
+    }
+
     /// Writes what is true of a binding without a transition. A new text alone waits until the last has stood for [`crate::Periods::text`].
-    pub(super) fn refresh(&mut self, uid: &Uid, binding: &HatBinding, held: Option<&Held>) {
+    pub(super) fn refresh(&mut self, id: &Id, binding: &HatBinding, held: Option<&Held>) {
         let known = status_of(binding);
-        let mut status = self.dressed(binding, known.clone());
+        let mut status = self.dressed(id, binding, Cow::Borrowed(known));
         if let Some(held) = held {
-            let now = Time(self.now.wall);
             let reason = held.rule.reason();
-            set_condition(
-                &mut status.conditions,
-                condition::ADMITTED,
-                false,
-                &reason,
-                held.message.clone(),
-                now.clone(),
-            );
+            self.say(&mut status, condition::ADMITTED, (false, &reason), &held.message);
             if held.rule == Rule::Unschedulable {
-                set_condition(&mut status.conditions, condition::SCHEDULED, false, &reason, held.message.clone(), now);
-            } else {
-                status.conditions.retain(|condition| condition.type_ != condition::SCHEDULED);
+                self.say(&mut status, condition::SCHEDULED, (false, &reason), &held.message);
+            } else if condition_of(&status.conditions, condition::SCHEDULED).is_some() {
+                status.to_mut().conditions.retain(|condition| condition.type_ != condition::SCHEDULED);
             }
         }
-        if binding.status.as_ref() == Some(&status) {
-            return;
-        }
+        let is_written = binding.status.is_some();
+        let status = match status {
+            Cow::Borrowed(_) if is_written => return,
+            status => status.into_owned(),
+        };
         let pause = self.world.periods.text;
-        let spoken = self.world.spoken.get(uid).map(|at| self.now.steady.saturating_sub(*at));
-        match spoken.filter(|age| *age < pause && binding.status.is_some() && is_text_alone(known, &status)) {
+        let spoken = self.world.spoken.get(id).map(|at| self.now.steady.saturating_sub(*at));
+        match spoken.filter(|age| *age < pause && is_written && is_text_alone(known, &status)) {
             Some(age) => self.wake_after(pause.saturating_sub(age)),
-            None => self.act(Action::SetStatus { binding: uid.clone(), status: Box::new(status) }),
+            None => self.act(Action::SetStatus { binding: id.to_string(), status: Box::new(status) }),
         }
     }
 
     /// A grant is a transition and sets the condition; that one is missing, was lost or is not needed follows from the world.
-    fn say_quorum(&self, binding: &HatBinding, status: &mut HatBindingStatus) {
+    fn say_quorum(&self, id: &Id, binding: &HatBinding, status: &mut Cow<'_, HatBindingStatus>) {
         let Ok((policy, hat)) = super::known(&self.world, binding) else { return };
-        let Some(uid) = binding.metadata.uid.as_ref().filter(|_| !status.phase.is_ended()) else { return };
-        let request = Request { world: &self.world, uid, binding, hat, policy, now: self.now.wall };
-        let now = Time(self.now.wall);
-        let mut say = |met, reason: &str, message| {
-            set_condition(&mut status.conditions, condition::QUORUM_MET, met, reason, message, now.clone());
-        };
+        if status.phase.is_ended() {
+            return;
+        }
+        let request = Request { world: &self.world, id, binding, hat, policy, now: self.now.wall };
         match quorum::grant(&request) {
-            Ok(None) => say(true, "NotGated", String::new()),
+            Ok(None) => self.say(status, condition::QUORUM_MET, (true, "NotGated"), ""),
             Err(held) if status.phase == Phase::Pending || status.phase == Phase::Warmup => {
-                say(false, "TooFewCosigners", held.message);
+                self.say(status, condition::QUORUM_MET, (false, "TooFewCosigners"), &held.message);
             }
             Ok(Some(_)) | Err(_) => {}
         }
     }
+}
+
+/// A message as far as the schema has room for it.
+fn cut(message: &str) -> &str {
+    message.char_indices().nth(MAX_MESSAGE).map_or(message, |(end, _)| &message[..end])
 }
 
 /// Whether two statuses differ in the messages of conditions alone.

@@ -68,7 +68,8 @@ impl Fits {
     }
 
     /// How a node meets them with what is nobody's. What a misfit says may be true of this node alone.
-    pub fn on(&self, judge: &Judge, stock: &Stock, node: &NodeView) -> Result<Arc<Fit>, Misfit> {
+    pub fn on(&self, judge: &Judge, node: &NodeView) -> Result<Arc<Fit>, Misfit> {
+        let stock = node.stock();
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(stock) {
             return known.clone();
         }
@@ -126,13 +127,12 @@ struct Candidate<'a> {
 
 /// The devices that are given away, in this order.
 fn candidates(node: &NodeView, exclusive: bool) -> Vec<Candidate<'_>> {
-    let available = node.available(exclusive).into_iter();
-    available
-        .map(|index| {
-            let measure = node.measures[index];
-            Candidate { device: &node.devices()[index], kind: measure.kind, size: measure.size }
-        })
-        .collect()
+    let devices = node.devices();
+    let candidate = |index: &usize| {
+        let measure = node.measures[*index];
+        Candidate { device: &devices[*index], kind: measure.kind, size: measure.size }
+    };
+    node.available(exclusive).iter().map(candidate).collect()
 }
 
 /// Indexes of the free devices that a request can have.

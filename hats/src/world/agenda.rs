@@ -12,11 +12,11 @@ use std::time::Duration;
 use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 
-use crate::action::Uid;
+use super::{Id, Name};
 use crate::moment::Moment;
 
 /// Where a binding stands in the order in which requests are considered.
-pub(crate) type Turn = (Timestamp, Uid);
+pub(crate) type Turn = (Timestamp, Id);
 
 /// When something was opened, as a count of openings.
 type Stamp = u64;
@@ -34,28 +34,34 @@ pub(crate) enum Step {
     Consider,
 }
 
-/// What is asked of something with a name.
+/// What is asked of a node or a hat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Question {
     /// Is a node to be fenced?
     Fence,
     /// What is a node to wear?
     Assignment,
-    /// What authority does a binding (by UID) have too much?
-    Excess,
-    /// What authority does a binding (by UID) have too little?
-    Authority,
     /// What is the status of a hat?
     Ledger,
-    /// Is a binding (by UID) that has ended to go?
+}
+
+/// What is asked of a binding whatever became of it, also of one that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trace {
+    /// What authority does it have too much?
+    Excess,
+    /// What authority does it have too little?
+    Authority,
+    /// It has ended: is it to go?
     End,
 }
 
 /// Something that can become due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Matter {
-    Binding(Turn, Step),
-    Named(Question, String),
+    Step(Turn, Step),
+    Trace(Id, Trace),
+    Question(Name, Question),
 }
 
 /// When something is due, on either clock.
@@ -113,7 +119,8 @@ pub(crate) struct Agenda {
     sweep: Option<Sweep>,
     /// What is being asked.
     asked: Option<Matter>,
-    named: [OrdMap<String, Stamp>; 6],
+    traces: [OrdMap<Id, Stamp>; 3],
+    questions: [OrdMap<Name, Stamp>; 3],
     unplaced: Unplaced,
     unplaced_since: Stamp,
     dues: Dues,
@@ -150,20 +157,32 @@ impl Agenda {
                 sweep.late.insert(turn.clone());
             }
         }
-        let opened = self.bindings.entry(turn).or_default();
-        for step in steps {
-            opened.0[*step as usize] = self.stamp;
+        let opened = |mut opened: Opened| {
+            for step in steps {
+                opened.0[*step as usize] = self.stamp;
+            }
+            opened
+        };
+        match self.bindings.get_mut(&turn) {
+            Some(known) => *known = opened(*known),
+            None => _ = self.bindings.insert(turn, opened(Opened::default())),
         }
     }
 
-    /// Something with a name is to be looked at.
+    /// A node or a hat is to be looked at.
     pub fn ask(&mut self, question: Question, name: &str) {
         self.stamp += 1;
-        let open = &mut self.named[question as usize];
+        let open = &mut self.questions[question as usize];
         match open.get_mut(name) {
             Some(known) => *known = self.stamp,
-            None => _ = open.insert(name.to_owned(), self.stamp),
+            None => _ = open.insert(name.into(), self.stamp),
         }
+    }
+
+    /// What is left of a binding is to be looked at.
+    pub fn trace(&mut self, trace: Trace, id: &Id) {
+        self.stamp += 1;
+        self.traces[trace as usize].insert(id.clone(), self.stamp);
     }
 
     /// Something happened to a node: it may be what a request waited for.
@@ -182,9 +201,9 @@ impl Agenda {
         self.everything.take().is_some() || was_set_back
     }
 
-    /// When the last decision was made, on the steady clock.
-    pub fn concluded(&self) -> Duration {
-        self.concluded.map_or(Duration::ZERO, |moment| moment.steady)
+    /// When the last decision was made whose plan was carried out.
+    pub fn concluded(&self) -> Option<Moment> {
+        self.concluded
     }
 
     /// Opens what is due. A binding is asked everything anew: what time has changed may matter to any step.
@@ -192,8 +211,9 @@ impl Agenda {
         while let Some(matter) = self.dues.first_until(now) {
             self.dues.clear(&matter);
             match matter {
-                Matter::Binding(turn, _) => self.open(turn, &Step::ALL),
-                Matter::Named(question, name) => self.ask(question, &name),
+                Matter::Step(turn, _) => self.open(turn, &Step::ALL),
+                Matter::Trace(id, trace) => self.trace(trace, &id),
+                Matter::Question(name, question) => self.ask(question, &name),
             }
         }
     }
@@ -224,7 +244,7 @@ impl Agenda {
     /// It is this one's turn: nothing of its step is due any more.
     pub fn go_to(&mut self, turn: &Turn) {
         if let Some(sweep) = &mut self.sweep {
-            self.dues.clear(&Matter::Binding(turn.clone(), sweep.step));
+            self.dues.clear(&Matter::Step(turn.clone(), sweep.step));
             sweep.at = Some(turn.clone());
         }
     }
@@ -236,14 +256,18 @@ impl Agenda {
         }
     }
 
-    /// The names that are asked about, in order. They are asked about no more.
-    pub fn take_asked(&mut self, question: Question) -> Vec<String> {
-        std::mem::take(&mut self.named[question as usize]).into_iter().map(|(name, _)| name).collect()
+    /// The nodes or hats that are asked about, in order. They are asked about no more.
+    pub fn take_asked(&mut self, question: Question) -> impl Iterator<Item = Name> + use<> {
+        std::mem::take(&mut self.questions[question as usize]).into_iter().map(|(name, _)| name)
     }
 
-    /// A question is answered about a name: nothing of it is due any more.
-    pub fn look_at(&mut self, question: Question, name: &str) {
-        let matter = Matter::Named(question, name.to_owned());
+    /// The bindings that are asked about, in order. They are asked about no more.
+    pub fn take_traces(&mut self, trace: Trace) -> impl Iterator<Item = Id> + use<> {
+        std::mem::take(&mut self.traces[trace as usize]).into_iter().map(|(id, _)| id)
+    }
+
+    /// A question is answered: nothing of it is due any more.
+    pub fn look_at(&mut self, matter: Matter) {
         self.dues.clear(&matter);
         self.asked = Some(matter);
     }
@@ -259,7 +283,7 @@ impl Agenda {
     }
 
     fn due(&mut self, due: Due) {
-        let turn = self.sweep.as_ref().and_then(|sweep| Some(Matter::Binding(sweep.at.clone()?, sweep.step)));
+        let turn = self.sweep.as_ref().and_then(|sweep| Some(Matter::Step(sweep.at.clone()?, sweep.step)));
         if let Some(matter) = turn.or_else(|| self.asked.clone()) {
             self.dues.set(matter, due);
         }
@@ -286,9 +310,12 @@ impl Agenda {
         self.everything = self.everything.filter(|stamp| since(*stamp));
         let bindings = self.bindings.iter().filter(|(_, opened)| opened.0.iter().any(|stamp| since(*stamp)));
         self.bindings = bindings.map(|(turn, opened)| (turn.clone(), *opened)).collect();
-        for open in &mut self.named {
-            let left = open.iter().filter(|(_, stamp)| since(**stamp));
-            *open = left.map(|(name, stamp)| (name.clone(), *stamp)).collect();
+        for open in &mut self.questions {
+            *open =
+                open.iter().filter(|(_, stamp)| since(**stamp)).map(|(name, stamp)| (name.clone(), *stamp)).collect();
+        }
+        for open in &mut self.traces {
+            *open = open.iter().filter(|(_, stamp)| since(**stamp)).map(|(id, stamp)| (id.clone(), *stamp)).collect();
         }
         if !since(self.unplaced_since) {
             self.unplaced = Unplaced::Closed;
@@ -325,10 +352,9 @@ impl Dues {
     }
 
     fn clear(&mut self, matter: &Matter) -> Due {
-        if self.of.is_empty() {
-            return Due::default();
-        }
-        let known = self.of.remove(matter).unwrap_or_default();
+        // Most are not due, and to look is cheaper than to remove.
+        let Some(known) = self.of.get(matter).copied() else { return Due::default() };
+        self.of.remove(matter);
         known.wall.map(|wall| self.by_wall.remove(&(wall, matter.clone())));
         known.steady.map(|steady| self.by_steady.remove(&(steady, matter.clone())));
         known

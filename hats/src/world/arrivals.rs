@@ -8,7 +8,8 @@ use hatrack_api::{ClusterNode, Hat, HatPolicy, HatSwap, hat_policy};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{NodeView, Question, World, name_of};
+use super::indexes::Stand;
+use super::{Id, Name, NodeView, Question, Trace, World, name_of};
 use crate::authority::{Grant, Scope};
 use crate::placement::Fits;
 use crate::quorum;
@@ -19,8 +20,9 @@ const REMEMBERED_GONE: usize = 4096;
 impl World {
     /// A hat was added or changed. Says, as all of these do, whether that was news to a decision.
     pub fn observe_hat(&mut self, hat: Hat) -> bool {
-        let name = name_of(&hat.metadata);
-        let news = self.hats.get(&name).is_none_or(|known| is_newer(&known.metadata, &hat.metadata));
+        let known = self.hats.get_key_value(name_of(&hat.metadata));
+        let news = known.is_none_or(|(_, known)| is_newer(&known.metadata, &hat.metadata));
+        let name = known.map_or_else(|| name_of(&hat.metadata).into(), |(name, _)| Name::clone(name));
         if news {
             self.put_hat(name, hat);
         }
@@ -35,7 +37,7 @@ impl World {
     }
 
     /// The catalogue matters to everything, a hat's status to those who ask for it at most.
-    pub(super) fn put_hat(&mut self, name: String, hat: Hat) {
+    pub(super) fn put_hat(&mut self, name: Name, hat: Hat) {
         let known = self.hats.get(&name);
         let is_same = known.is_some_and(|known| {
             known.spec == hat.spec && known.metadata.deletion_timestamp == hat.metadata.deletion_timestamp
@@ -48,7 +50,7 @@ impl World {
                 None => _ = self.fits.remove(&name),
             }
         } else if !is_reached {
-            self.open_all(self.live_of_hat.get(&name).cloned().as_ref());
+            self.open_all(&self.all_of_hat(&name));
         }
         self.agenda.ask(Question::Ledger, &name);
         self.hats.insert(name, Arc::new(hat));
@@ -79,26 +81,29 @@ impl World {
 
     /// A binding was added or changed. One without a UID was never accepted by an API server and is ignored.
     pub fn observe_binding(&mut self, binding: HatBinding, steady: Duration) -> bool {
-        let Some(uid) = binding.metadata.uid.clone() else { return false };
-        let known = self.bindings.get(&uid);
-        let news =
-            !self.gone.0.contains(&uid) && known.is_none_or(|known| is_newer(&known.metadata, &binding.metadata));
+        let Some(id) = binding.metadata.uid.as_deref().map(Id::from) else { return false };
+        let known = self.bindings.get(&id);
+        let news = !self.gone.0.contains(&id) && known.is_none_or(|known| is_newer(&known.metadata, &binding.metadata));
         if news {
-            self.put_binding(&uid, binding, steady);
+            self.put_binding(&id, binding, steady);
         }
         news
     }
 
     /// A binding is gone.
     pub fn forget_binding(&mut self, uid: &str) -> bool {
-        let known = self.bindings.remove(uid);
+        self.forget_bound(&uid.into())
+    }
+
+    pub(super) fn forget_bound(&mut self, id: &Id) -> bool {
+        let known = self.bindings.remove(id);
         if let Some(binding) = &known {
-            self.move_binding(uid, Some(binding), None);
+            self.move_binding(id, Some(Stand::of(binding)), None);
         }
-        self.spoken.remove(uid);
-        self.set_aside.remove(uid);
-        if self.gone.0.insert(uid.to_owned()).is_none() {
-            self.gone.1.push_back(uid.to_owned());
+        self.spoken.remove(id);
+        self.set_aside.remove(id);
+        if self.gone.0.insert(id.clone()).is_none() {
+            self.gone.1.push_back(id.clone());
         }
         while self.gone.1.len() > REMEMBERED_GONE {
             if let Some(oldest) = self.gone.1.pop_front() {
@@ -110,16 +115,18 @@ impl World {
 
     /// The API server refuses what is to be written of a binding: it stays as it is, in nobody's way, until it is taken up again.
     pub fn set_aside(&mut self, uid: &str) {
-        self.set_aside.insert(uid.to_owned());
-        self.open_binding(uid);
+        let id = Id::from(uid);
+        self.open_binding(&id);
+        self.set_aside.insert(id);
     }
 
     /// A binding that was set aside is decided upon again, also if it has ended.
     pub fn take_up(&mut self, uid: &str) {
-        self.set_aside.remove(uid);
-        self.open_binding(uid);
-        self.open_authority(uid);
-        self.agenda.ask(Question::End, uid);
+        let id = Id::from(uid);
+        self.set_aside.remove(&id);
+        self.open_binding(&id);
+        self.open_authority(&id);
+        self.agenda.trace(Trace::End, &id);
     }
 
     /// The API server refuses what is to be written of a node or of its Lease: it takes nothing new and is not fenced, and what it wears stays,
@@ -139,7 +146,7 @@ impl World {
     pub fn take_up_all(&mut self) {
         self.set_aside.clear();
         let aside = self.nodes.iter().filter(|(_, node)| node.is_set_aside()).map(|(name, _)| name.clone());
-        for name in aside.collect::<Vec<_>>() {
+        for name in aside.collect::<Vec<Name>>() {
             self.take_up_node(&name);
         }
         self.agenda.open_everything();
@@ -169,7 +176,7 @@ impl World {
 
     /// A node was added or changed, at this time of the steady clock.
     pub fn observe_node(&mut self, node: ClusterNode, steady: Duration) -> bool {
-        let name = name_of(&node.metadata);
+        let name = self.name_of_node(name_of(&node.metadata));
         let view = match self.nodes.get(&name) {
             Some(known) if !known.is_registered() || is_newer(&known.node.metadata, &node.metadata) => {
                 known.with_node(node, &self.judge, steady)
@@ -187,14 +194,14 @@ impl World {
         let Some(view) = self.nodes.get(name).filter(|view| view.is_registered()) else { return false };
         let view = view.unregistered(&self.judge);
         self.open_node(name);
-        self.put_node(name.to_owned(), view);
+        self.put_node(self.name_of_node(name), view);
         true
     }
 
     /// A node's Lease was added or changed, at this time of the steady clock. That a node which renewed it before does so again is no
     /// news.
     pub fn observe_lease(&mut self, lease: &Lease, steady: Duration) -> bool {
-        let name = name_of(&lease.metadata);
+        let name = self.name_of_node(name_of(&lease.metadata));
         let known = self.nodes.get(&name).cloned();
         let view = match &known {
             Some(known) => known.with_lease(lease, steady),
@@ -219,9 +226,14 @@ impl World {
         }
     }
 
+    /// The name by which a node is known, or will be.
+    pub(super) fn name_of_node(&self, name: &str) -> Name {
+        self.nodes.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Name::clone(name))
+    }
+
     /// Role and RoleBinding of a wearer exist.
     pub fn observe_grant(&mut self, grant: Grant) -> bool {
-        let key = (grant.binding.clone(), grant.scope.clone());
+        let key = (Id::from(grant.binding.as_str()), grant.scope.clone());
         let news = self.grants.get(&key).is_none_or(|known| **known != grant);
         self.grants.insert(key.clone(), Arc::new(grant));
         self.open_authority(&key.0);
@@ -230,8 +242,9 @@ impl World {
 
     /// They are gone.
     pub fn forget_grant(&mut self, binding: &str, scope: &Scope) -> bool {
-        self.open_authority(binding);
-        self.grants.remove(&(binding.to_owned(), scope.clone())).is_some()
+        let id = Id::from(binding);
+        self.open_authority(&id);
+        self.grants.remove(&(id, scope.clone())).is_some()
     }
 }
 

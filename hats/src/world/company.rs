@@ -1,38 +1,32 @@
 //! Those who wear a hat.
 
-use hatrack_api::HatBinding;
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
-use crate::action::Uid;
-use crate::quorum;
+use super::Name;
 
 /// The bindings of a hat that are worn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Company {
-    uids: OrdSet<Uid>,
+    size: usize,
     /// How many of them each identity has.
-    wearers: OrdMap<String, usize>,
+    wearers: OrdMap<Name, usize>,
     /// How many of them are Active with a quorum.
     proofs: usize,
 }
 
-/// What of a binding counts in a company: the hat, the wearer, and whether it proves a quorum.
-pub(super) fn share(binding: &HatBinding) -> (&str, &str, bool) {
-    (&binding.spec.hat, &binding.spec.wearer.spiffe_id, quorum::proves_a_quorum(binding))
-}
-
 impl Company {
-    pub(super) fn join(&mut self, uid: &str, binding: &HatBinding) {
-        let (_, wearer, proves) = share(binding);
-        self.uids.insert(uid.to_owned());
-        *self.wearers.entry(wearer.to_owned()).or_default() += 1;
-        self.proofs += usize::from(proves);
+    pub(super) fn join(&mut self, wearer: &str, proves_a_quorum: bool) {
+        self.size += 1;
+        self.proofs += usize::from(proves_a_quorum);
+        match self.wearers.get_mut(wearer) {
+            Some(count) => *count += 1,
+            None => _ = self.wearers.insert(wearer.into(), 1),
+        }
     }
 
-    pub(super) fn leave(&mut self, uid: &str, binding: &HatBinding) {
-        let (_, wearer, proves) = share(binding);
-        self.uids.remove(uid);
-        self.proofs -= usize::from(proves);
+    pub(super) fn leave(&mut self, wearer: &str, proved_a_quorum: bool) {
+        self.size -= 1;
+        self.proofs -= usize::from(proved_a_quorum);
         match self.wearers.get_mut(wearer) {
             Some(count) if *count > 1 => *count -= 1,
             _ => _ = self.wearers.remove(wearer),
@@ -41,16 +35,11 @@ impl Company {
 
     /// How many bindings these are.
     pub fn len(&self) -> usize {
-        self.uids.len()
-    }
-
-    /// How many others than one these are.
-    pub fn others_than(&self, uid: &str) -> usize {
-        self.uids.len() - usize::from(self.uids.contains(uid))
+        self.size
     }
 
     /// Their identities, sorted, each once.
-    pub fn wearers(&self) -> impl Iterator<Item = &String> {
+    pub fn wearers(&self) -> impl Iterator<Item = &Name> {
         self.wearers.keys()
     }
 

@@ -1,5 +1,6 @@
 //! A node as the operator sees it: what it has, whether it is alive, and what it still carries.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use hatrack_api::{ClusterNode, quantity};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 
-use crate::action::Uid;
+use super::Id;
 use crate::lifecycle::condition_of;
 use crate::periods::Periods;
 use crate::placement::shelves::Stock;
@@ -48,6 +49,10 @@ pub struct NodeView {
     pub node: Arc<ClusterNode>,
     /// `status.hats`: the part that decisions write.
     hats: Arc<[HatAssignment]>,
+    /// The bindings that these are about, in their order.
+    assigned: Arc<[Id]>,
+    /// The bindings of `status.worn`, and what the agent says of them.
+    worn: Arc<[(Id, WornState)]>,
     /// Its Lease; `None` before it was ever seen.
     pub lease: Option<Sight>,
     /// Hardware id of another machine that renews the Lease of this name.
@@ -70,9 +75,11 @@ pub struct NodeView {
     is_set_aside: bool,
     first_seen: Duration,
     /// Devices of the bindings that are worn here.
-    load: BTreeMap<Uid, Vec<String>>,
+    load: BTreeMap<Id, Vec<String>>,
     /// Indexes of the devices that are nobody's and can be used, in the order in which they are given away.
     free: Vec<usize>,
+    /// What it has to give, as far as others may have the same.
+    stock: Stock,
 }
 
 /// What placement asks of a device.
@@ -85,9 +92,12 @@ pub(crate) struct Measure {
 
 impl NodeView {
     pub(super) fn new(node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
+        let kind = judge.node_kind(&node);
         let view = Self {
-            kind: judge.node_kind(&node),
+            kind,
             hats: Arc::default(),
+            assigned: Arc::default(),
+            worn: Arc::default(),
             measures: Arc::default(),
             order: Arc::default(),
             lost: BTreeMap::new(),
@@ -100,6 +110,7 @@ impl NodeView {
             first_seen: steady,
             load: BTreeMap::new(),
             free: vec![],
+            stock: Stock { node: kind, free: Arc::default() },
             node: Arc::new(node.clone()),
         };
         view.with_node(node, judge, steady)
@@ -113,8 +124,11 @@ impl NodeView {
 
     pub(super) fn with_node(&self, mut node: ClusterNode, judge: &Judge, steady: Duration) -> Self {
         let kind = judge.node_kind(&node);
-        let hats = node.status.as_mut().and_then(|status| status.hats.take()).unwrap_or_default();
-        let mut view = Self { kind, hats: hats.into(), node: Arc::new(node), ..self.clone() };
+        let status = node.status.as_mut();
+        let hats = status.and_then(|status| status.hats.take()).unwrap_or_default();
+        let mut view = Self { kind, node: Arc::new(node), ..self.clone() };
+        view.hear();
+        view.take_hats(hats.into());
         view.registered = true;
         view.measure(judge);
         let usable: BTreeSet<String> = view
@@ -137,7 +151,7 @@ impl NodeView {
         let name = self.name();
         let awaited = Self::awaited(&name, judge, self.first_seen);
         let (lease, load, lasts, is_set_aside) = (self.lease.clone(), self.load.clone(), self.lasts, self.is_set_aside);
-        Self { lease, load, lasts, is_set_aside, ..awaited }.counted()
+        Self { lease, lasts, is_set_aside, load, ..awaited }.counted()
     }
 
     /// A renewal by another machine than the pinned one is none.
@@ -188,9 +202,14 @@ impl NodeView {
     }
 
     /// Takes another list of hats.
-    pub(super) fn assign(&mut self, hats: &[HatAssignment]) {
-        self.hats = hats.into();
+    pub(super) fn assign(&mut self, hats: Arc<[HatAssignment]>) {
+        self.take_hats(hats);
         self.count();
+    }
+
+    fn take_hats(&mut self, hats: Arc<[HatAssignment]>) {
+        self.assigned = hats.iter().map(|hat| hat.binding.as_str().into()).collect();
+        self.hats = hats;
     }
 
     pub(super) fn lasting(self, lasts: Duration) -> Self {
@@ -208,27 +227,35 @@ impl NodeView {
     }
 
     /// A binding is worn here, with these devices.
-    pub(super) fn carry(&mut self, binding: &str, devices: Vec<String>) {
-        self.load.insert(binding.to_owned(), devices);
+    pub(super) fn carry(&mut self, binding: &Id, devices: Vec<String>) {
+        self.load.insert(binding.clone(), devices);
         self.count();
     }
 
     /// A binding is not worn here any more.
-    pub(super) fn put_down(&mut self, binding: &str) {
+    pub(super) fn put_down(&mut self, binding: &Id) {
         self.load.remove(binding);
         self.count();
     }
 
     /// As if the agent had stopped a binding's hat and forgotten it.
-    pub(super) fn stop(&mut self, binding: &str) {
-        self.hats = self.hats.iter().filter(|hat| hat.binding != binding).cloned().collect();
-        if self.worn().iter().any(|worn| worn.binding == binding) {
+    pub(super) fn stop(&mut self, binding: &Id) {
+        let others = self.assigned.iter().zip(self.hats.iter()).filter(|(assigned, _)| *assigned != binding);
+        let hats = others.map(|(_, hat)| hat.clone()).collect();
+        self.take_hats(hats);
+        if self.worn.iter().any(|(worn, _)| worn == binding) {
             let status = Arc::make_mut(&mut self.node).status.as_mut();
             if let Some(worn) = status.and_then(|status| status.worn.as_mut()) {
-                worn.retain(|worn| worn.binding != binding);
+                worn.retain(|worn| Id::from(worn.binding.as_str()) != *binding);
             }
+            self.hear();
         }
         self.count();
+    }
+
+    /// Takes over what `status.worn` says.
+    fn hear(&mut self) {
+        self.worn = self.worn().iter().map(|worn| (worn.binding.as_str().into(), worn.state)).collect();
     }
 
     fn measure(&mut self, judge: &Judge) {
@@ -247,15 +274,17 @@ impl NodeView {
     /// Held is what a worn binding has, and what an assignment names that has not been taken back.
     fn count(&mut self) {
         let assigned = self.hats.iter().flat_map(|hat| &hat.devices);
-        let held: BTreeSet<&str> = self.load.values().flatten().chain(assigned).map(String::as_str).collect();
+        let mut held: Vec<&str> = self.load.values().flatten().chain(assigned).map(String::as_str).collect();
+        held.sort_unstable();
         let devices = self.devices();
         let is_free = |index: &usize| {
             let device = &devices[*index];
             device.health.is_usable()
-                && !held.contains(device.name.as_str())
+                && held.binary_search(&device.name.as_str()).is_err()
                 && !self.leaves_to_kubernetes(device.class)
         };
-        let free = self.order.iter().copied().filter(is_free).collect();
+        let free: Vec<usize> = self.order.iter().copied().filter(is_free).collect();
+        self.stock = Stock { node: self.kind, free: free.iter().map(|index| self.measures[*index].kind).collect() };
         self.free = free;
     }
 
@@ -270,7 +299,7 @@ impl NodeView {
 
     /// Name of the node.
     pub fn name(&self) -> String {
-        super::name_of(&self.node.metadata)
+        super::name_of(&self.node.metadata).to_owned()
     }
 
     /// Whether the API server refuses what is to be written of it: it takes nothing new, and what it has stays as it is.
@@ -299,20 +328,18 @@ impl NodeView {
     }
 
     /// Whether the agent has reported that it stopped a binding's hat.
-    pub fn has_stopped(&self, binding: &str) -> bool {
-        self.worn().iter().any(|worn| worn.binding == binding && worn.state == WornState::Stopped)
+    pub(crate) fn has_stopped(&self, binding: &Id) -> bool {
+        self.worn.iter().any(|(worn, state)| worn == binding && *state == WornState::Stopped)
     }
 
     /// Whether it wears something that nobody wants it to wear: the agent is still stopping it.
     pub(crate) fn wears_unassigned(&self) -> bool {
-        self.worn()
-            .iter()
-            .any(|worn| worn.state != WornState::Stopped && !self.hats().iter().any(|hat| hat.binding == worn.binding))
+        self.worn.iter().any(|(binding, state)| *state != WornState::Stopped && !self.assigned.contains(binding))
     }
 
     /// Whether a binding left traces here: it cannot be placed here again before they are gone.
-    pub(crate) fn remembers(&self, binding: &str) -> bool {
-        self.hats().iter().any(|hat| hat.binding == binding) || self.worn().iter().any(|worn| worn.binding == binding)
+    pub(crate) fn remembers(&self, binding: &Id) -> bool {
+        self.assigned.contains(binding) || self.worn.iter().any(|(worn, _)| worn == binding)
     }
 
     /// Whether Kubernetes' device plugin hands out the devices of this class here: one allocator per GPU.
@@ -323,16 +350,16 @@ impl NodeView {
     }
 
     /// Indexes of the devices that are given away, in this order: those that are nobody's or, if nothing is exclusive, all that can be used.
-    pub(crate) fn available(&self, exclusive: bool) -> Vec<usize> {
+    pub(crate) fn available(&self, exclusive: bool) -> Cow<'_, [usize]> {
         if exclusive {
-            return self.free.clone();
+            return Cow::Borrowed(&self.free);
         }
         self.order.iter().copied().filter(|index| self.devices()[*index].health.is_usable()).collect()
     }
 
     /// What the node has to give, as far as others may have the same.
-    pub(crate) fn stock(&self) -> Stock {
-        Stock { node: self.kind, free: self.free.iter().map(|index| self.measures[*index].kind).collect() }
+    pub(crate) fn stock(&self) -> &Stock {
+        &self.stock
     }
 
     /// Since when a device is gone or unusable. `None`: it can be used, or the node has not said what it has.
@@ -343,12 +370,17 @@ impl NodeView {
     }
 
     /// Bindings that have a place in `status.hats` and are not worn here any more.
-    pub(crate) fn ending(&self) -> impl Iterator<Item = &HatAssignment> {
-        self.hats.iter().filter(|hat| !self.load.contains_key(&hat.binding))
+    pub(crate) fn ending(&self) -> impl Iterator<Item = (&Id, &HatAssignment)> {
+        self.assigned.iter().zip(self.hats.iter()).filter(|(binding, _)| !self.load.contains_key(binding))
     }
 
-    /// Bindings that are worn here, by their UIDs.
-    pub(crate) fn carries(&self) -> impl Iterator<Item = &Uid> {
+    /// What it is to make of a binding.
+    pub(crate) fn assignment(&self, binding: &Id) -> Option<&HatAssignment> {
+        self.assigned.iter().zip(self.hats.iter()).find(|(assigned, _)| *assigned == binding).map(|(_, hat)| hat)
+    }
+
+    /// Bindings that are worn here.
+    pub(crate) fn carries(&self) -> impl Iterator<Item = &Id> {
         self.load.keys()
     }
 

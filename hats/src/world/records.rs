@@ -18,25 +18,64 @@ use hatrack_api::hat_swap::{HatSwap, HatSwapSpec, SwapEvent};
 use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 
-use super::World;
-use crate::action::{Uid, numbered, record_name};
+use super::few::Few;
+use super::{Id, Name, World, name_of};
+use crate::action::numbered;
 use crate::lifecycle::Cause;
 
+/// The name of a record, taken apart: a transition is found by its binding and its number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RecordName {
+    Transition(Id, i64),
+    Other(Name),
+}
+
+impl RecordName {
+    /// None comes before it.
+    const FIRST: Self = Self::Transition(Id::FIRST, i64::MIN);
+
+    /// Its number, if it is a transition of this binding.
+    fn number_of(&self, binding: &Id) -> Option<i64> {
+        match self {
+            Self::Transition(of, number) if of == binding => Some(*number),
+            Self::Transition(..) | Self::Other(_) => None,
+        }
+    }
+}
+
+impl From<&str> for RecordName {
+    fn from(name: &str) -> Self {
+        match numbered(name) {
+            Some((binding, number)) => Self::Transition(binding.into(), number),
+            None => Self::Other(name.into()),
+        }
+    }
+}
+
+/// When something was recorded, and as what.
+type Entry = (Timestamp, RecordName);
+
 /// Records in the order in which things happened, then by name.
-type Timeline = OrdSet<(Timestamp, String)>;
+type Timeline = OrdSet<Entry>;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
-    by_name: OrdMap<String, Arc<HatSwap>>,
+    /// The transitions of a binding stand together, by their numbers.
+    by_name: OrdMap<RecordName, Arc<HatSwap>>,
     by_time: Timeline,
-    /// Transitions by binding and number.
-    of_binding: OrdSet<(Uid, i64)>,
-    /// By wearer, as a timeline of each: there are many wearers with few records each.
-    of_wearer: OrdSet<(String, Timestamp, String)>,
-    of_hat: OrdMap<String, Timeline>,
+    recent: Recent,
+    of_wearer: Few<Entry>,
+    of_hat: OrdMap<Name, Timeline>,
     /// By `resourceVersion`: the order in which the API server stored them. What was not read from one has none.
     by_version: OrdMap<u64, Arc<HatSwap>>,
-    tallies: OrdMap<String, Tally>,
+    tallies: OrdMap<Name, Tally>,
+}
+
+/// How many records are newer than a time. It goes on with the clock, so that each record is passed once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    since: Timestamp,
+    count: usize,
 }
 
 /// How the terms of a hat ended.
@@ -49,7 +88,7 @@ pub struct Tally {
     /// Times that a supervisor reduced a wearer's authority.
     pub probations: i64,
     /// Records of each wearer that had the hat on.
-    wearers: OrdMap<String, i64>,
+    wearers: OrdMap<Name, i64>,
 }
 
 impl Tally {
@@ -71,12 +110,12 @@ impl Tally {
             SwapEvent::SwapOff if !cause.is_some_and(Cause::is_no_fault_of_the_wearer) => self.well += by,
             SwapEvent::Probation => self.probations += by,
             SwapEvent::SwapOn | SwapEvent::WarmupBegin => {
-                let wearer = record.wearer.spiffe_id.clone();
-                let times = self.wearers.get(&wearer).copied().unwrap_or(0) + by;
-                if times > 0 {
-                    self.wearers.insert(wearer, times);
-                } else {
-                    self.wearers.remove(&wearer);
+                let wearer = record.wearer.spiffe_id.as_str();
+                match self.wearers.get_mut(wearer) {
+                    Some(times) if *times + by > 0 => *times += by,
+                    Some(_) => _ = self.wearers.remove(wearer),
+                    None if by > 0 => _ = self.wearers.insert(wearer.into(), by),
+                    None => {}
                 }
             }
             SwapEvent::SwapOff | SwapEvent::WarmupEnd | SwapEvent::QuorumGrant | SwapEvent::Throttled => {}
@@ -96,16 +135,17 @@ fn version(swap: &HatSwap) -> Option<u64> {
 impl Records {
     /// Whether it was not there yet.
     pub fn insert(&mut self, swap: Arc<HatSwap>) -> bool {
-        let name = super::name_of(&swap.metadata);
+        let name = RecordName::from(name_of(&swap.metadata));
         if self.by_name.contains_key(&name) {
             return false;
         }
+        let hat = swap.spec.hat.as_str();
         let entry = (swap.spec.occurred_at.0, name.clone());
-        numbered(&name).map(|(binding, number)| self.of_binding.insert((binding.to_owned(), number)));
-        self.by_time.insert(entry.clone());
-        self.of_wearer.insert((swap.spec.wearer.spiffe_id.clone(), entry.0, entry.1.clone()));
-        self.of_hat.entry(swap.spec.hat.clone()).or_default().insert(entry);
-        self.tallies.entry(swap.spec.hat.clone()).or_default().count(&swap.spec, 1);
+        self.recent.count += usize::from(entry.0 > self.recent.since);
+        self.of_wearer.put(&swap.spec.wearer.spiffe_id, entry.clone());
+        self.of_hat.entry(hat.into()).or_default().insert(entry.clone());
+        self.tallies.entry(hat.into()).or_default().count(&swap.spec, 1);
+        self.by_time.insert(entry);
         if let Some(version) = version(&swap) {
             self.by_version.insert(version, Arc::clone(&swap));
         }
@@ -115,21 +155,23 @@ impl Records {
 
     /// The record, if it was there.
     pub fn remove(&mut self, name: &str) -> Option<Arc<HatSwap>> {
-        let swap = self.by_name.remove(name)?;
-        numbered(name).map(|(binding, number)| self.of_binding.remove(&(binding.to_owned(), number)));
-        let entry = (swap.spec.occurred_at.0, name.to_owned());
+        let name = RecordName::from(name);
+        let swap = self.by_name.remove(&name)?;
+        let entry = (swap.spec.occurred_at.0, name);
+        self.recent.count -= usize::from(entry.0 > self.recent.since);
         self.by_time.remove(&entry);
         if let Some(version) = version(&swap) {
             self.by_version.remove(&version);
         }
-        self.of_wearer.remove(&(swap.spec.wearer.spiffe_id.clone(), entry.0, entry.1.clone()));
-        if let Some(timeline) = self.of_hat.get_mut(&swap.spec.hat) {
+        let hat = swap.spec.hat.as_str();
+        self.of_wearer.take(&swap.spec.wearer.spiffe_id, &entry);
+        if let Some(timeline) = self.of_hat.get_mut(hat) {
             timeline.remove(&entry);
             if timeline.is_empty() {
-                self.of_hat.remove(&swap.spec.hat);
+                self.of_hat.remove(hat);
             }
         }
-        if let Some(tally) = self.tallies.get_mut(&swap.spec.hat) {
+        if let Some(tally) = self.tallies.get_mut(hat) {
             tally.count(&swap.spec, -1);
         }
         Some(swap)
@@ -140,49 +182,45 @@ impl Records {
     }
 
     pub fn all(&self) -> impl Iterator<Item = (&str, &HatSwap)> {
-        self.by_name.iter().map(|(name, swap)| (name.as_str(), swap.as_ref()))
+        self.by_name.values().map(|swap| (name_of(&swap.metadata), swap.as_ref()))
     }
 
     pub fn get(&self, name: &str) -> Option<&HatSwap> {
+        self.named(&name.into())
+    }
+
+    fn named(&self, name: &RecordName) -> Option<&HatSwap> {
         self.by_name.get(name).map(AsRef::as_ref)
     }
 
     /// Transitions of a binding behind a number, in their order.
-    pub fn after<'a>(&'a self, binding: &'a str, number: i64) -> impl Iterator<Item = (i64, &'a HatSwap)> {
-        let numbers = self.of_binding.range((binding.to_owned(), number.saturating_add(1))..);
-        numbers.take_while(move |(of, _)| of == binding).filter_map(|(of, number)| self.numbered(of, *number))
+    pub fn after<'a>(&'a self, binding: &'a Id, number: i64) -> impl Iterator<Item = (i64, &'a HatSwap)> {
+        let behind = RecordName::Transition(binding.clone(), number.saturating_add(1));
+        self.by_name.range(behind..).map_while(move |(name, swap)| Some((name.number_of(binding)?, swap.as_ref())))
     }
 
     /// The transition of a binding that is kept and comes next before a number.
-    pub fn before(&self, binding: &str, number: i64) -> Option<(i64, &HatSwap)> {
-        let (of, number) = self.of_binding.range(..(binding.to_owned(), number)).next_back()?;
-        if of == binding { self.numbered(of, *number) } else { None }
-    }
-
-    fn numbered(&self, binding: &str, number: i64) -> Option<(i64, &HatSwap)> {
-        Some((number, self.get(&record_name(binding, number))?))
+    pub fn before(&self, binding: &Id, number: i64) -> Option<(i64, &HatSwap)> {
+        let (name, swap) = self.by_name.range(..RecordName::Transition(binding.clone(), number)).next_back()?;
+        Some((name.number_of(binding)?, swap.as_ref()))
     }
 
     /// Records of a wearer, the newest first.
-    pub fn of_wearer<'a>(&'a self, wearer: &'a str) -> impl Iterator<Item = &'a HatSwap> {
-        let from = (wearer.to_owned(), Timestamp::MIN, String::new());
-        // No name sorts between a name and the same with a NUL.
-        let behind = (format!("{wearer}\0"), Timestamp::MIN, String::new());
-        self.of_wearer.range(from..behind).rev().filter_map(|(_, _, name)| self.get(name))
+    pub fn of_wearer(&self, wearer: &str) -> impl Iterator<Item = &HatSwap> {
+        let entries = self.of_wearer.of(wearer).into_iter().flat_map(|entries| entries.iter().rev());
+        entries.filter_map(|(_, name)| self.named(name))
     }
 
     /// Records of a hat, the newest first.
-    pub fn of_hat<'a>(&'a self, hat: &str) -> impl Iterator<Item = &'a HatSwap> {
-        self.newest_first(self.of_hat.get(hat))
-    }
-
-    fn newest_first<'a>(&'a self, timeline: Option<&'a Timeline>) -> impl Iterator<Item = &'a HatSwap> {
-        timeline.into_iter().flat_map(|timeline| timeline.iter().rev()).filter_map(|(_, name)| self.get(name))
+    pub fn of_hat(&self, hat: &str) -> impl Iterator<Item = &HatSwap> {
+        let timeline = self.of_hat.get(hat).into_iter().flat_map(|timeline| timeline.iter().rev());
+        timeline.filter_map(|(_, name)| self.named(name))
     }
 
     /// Records that are not newer than a time, the oldest first.
-    pub fn until(&self, time: Timestamp) -> impl Iterator<Item = &HatSwap> {
-        self.by_time.iter().take_while(move |(at, _)| *at <= time).filter_map(|(_, name)| self.get(name))
+    pub fn until(&self, time: Timestamp) -> impl Iterator<Item = (&RecordName, &HatSwap)> {
+        let old = self.by_time.iter().take_while(move |(at, _)| *at <= time);
+        old.filter_map(|(_, name)| Some((name, self.named(name)?)))
     }
 
     /// Records that an API server stored after a version, in its order.
@@ -190,10 +228,20 @@ impl Records {
         self.by_version.range(version.saturating_add(1)..).map(|(version, swap)| (*version, swap))
     }
 
-    /// How many records are newer than a time.
-    pub fn count_after(&self, time: Timestamp) -> i64 {
-        let count = self.by_time.iter().rev().take_while(|(at, _)| *at > time).count();
-        i64::try_from(count).unwrap_or(i64::MAX)
+    /// From now on the records that are newer than this time are counted.
+    pub fn count_since(&mut self, since: Timestamp) {
+        let Recent { since: known, count } = self.recent;
+        let between = |from: Timestamp, to: Timestamp| {
+            let later = self.by_time.range((from, RecordName::FIRST)..).skip_while(move |(at, _)| *at == from);
+            later.take_while(move |(at, _)| *at <= to).count()
+        };
+        let count = if since < known { count + between(since, known) } else { count - between(known, since) };
+        self.recent = Recent { since, count };
+    }
+
+    /// How many records are newer than the time since when they are counted.
+    pub fn recent(&self) -> usize {
+        self.recent.count
     }
 
     pub fn tally(&self, hat: &str) -> Tally {

@@ -196,7 +196,7 @@ impl Operator {
             }
             Action::Assign { node, hats } => {
                 let stored = cluster.change_node(node, |object| {
-                    object.status.get_or_insert_default().hats = Some(hats.clone());
+                    object.status.get_or_insert_default().hats = Some(hats.to_vec());
                 });
                 world.observe_node(stored, steady);
             }

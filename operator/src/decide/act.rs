@@ -122,7 +122,7 @@ impl Actor {
             Action::Fence { node, transitions } => self.fence(action, node, *transitions).await?,
             Action::Assign { node, hats } => {
                 let known = self.known(|world| world.node(node).map(|view| (*view.node).clone()))?;
-                let status = json!({"hats": hats, "summary": {"hats": hats_in_words(hats)}});
+                let status = json!({"hats": &**hats, "summary": {"hats": hats_in_words(hats)}});
                 self.set_status(action, &known, &status, Api::all(self.client.clone())).await?;
             }
             Action::Grant(_) if *self.canary.borrow() != Canary::Alive => return Ok(Done::Withheld),

@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn assign(node: &str) -> Action {
-        Action::Assign { node: node.to_owned(), hats: vec![] }
+        Action::Assign { node: node.to_owned(), hats: [].into() }
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Kept for HatBinding {
 
     /// A binding that was deleted does not come back under its UID.
     fn known(seen: &Seen) -> BTreeMap<String, u64> {
-        let gone = seen.world.gone_bindings().map(|uid| (uid.to_owned(), GONE));
+        let gone = seen.world.gone_bindings().map(|uid| (uid, GONE));
         versions(seen.world.bindings().map(|(_, binding)| binding)).into_iter().chain(gone).collect()
     }
 }

@@ -88,7 +88,7 @@ impl Folder {
                     let mut new = old.clone();
                     let status = new.status.get_or_insert_default();
                     status.summary.get_or_insert_default().hats = hatrack_api::cluster_node::hats_in_words(hats);
-                    status.hats = Some(hats.clone());
+                    status.hats = Some(hats.to_vec());
                     writer.put(Some(&old), new)?;
                 }
             }
