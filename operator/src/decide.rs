@@ -207,7 +207,9 @@ impl Decider {
         }
         self.observed.did(|seen| {
             seen.world.conclude(outlook);
-            left_out.iter().for_each(|action| seen.world.leave_open(action));
+            for action in &left_out {
+                seen.world.leave_open(action);
+            }
         });
         Ok(Outcome::Done(acted, wake_at))
     }

@@ -238,7 +238,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.requests.count("patch", None);
         metrics.requests.count("patch", Some(Kind::Outdated));
-        metrics.decisions.decided(Duration::from_millis(5));
+        metrics.decisions.decided(Duration::from_millis(5), 7);
         metrics.decisions.acted("record", "done");
         metrics.enrollments.count("denied", "Revoked");
         let held = |reason: &str| [(reason.to_owned(), 2)].into();
@@ -249,6 +249,7 @@ mod tests {
             "hatrack_operator_api_requests_total{verb=\"patch\",outcome=\"ok\"} 1",
             "hatrack_operator_api_requests_total{verb=\"patch\",outcome=\"outdated\"} 1",
             "hatrack_operator_decision_seconds_count 1",
+            "hatrack_operator_questions_total 7",
             "hatrack_operator_actions_total{action=\"record\",outcome=\"done\"} 1",
             "hatrack_operator_enrollments_total{verdict=\"denied\",reason=\"Revoked\"} 1",
             "hatrack_operator_revocations_total 0",

@@ -525,13 +525,17 @@ fn what_was_left_out_of_a_plan_is_looked_at_again_and_nothing_else() {
     let plan = decide(&stage.world, stage.now);
     let is_grant = |action: &&Action| matches!(action, Action::Grant(_));
     let (left_out, done): (Vec<&Action>, Vec<&Action>) = plan.actions.iter().partition(is_grant);
-    done.iter().for_each(|action| stage.world.apply(action, stage.now.steady));
+    for action in done {
+        stage.world.apply(action, stage.now.steady);
+    }
     assert_eq!(left_out.len(), 1);
     // The first decision after it looks at what was done as well.
     let mut outlook = plan.outlook.clone();
     for _ in 0..2 {
         stage.world.conclude(outlook);
-        left_out.iter().for_each(|action| stage.world.leave_open(action));
+        for action in &left_out {
+            stage.world.leave_open(action);
+        }
         let again = decide(&stage.world, stage.now);
         assert_eq!(again.actions.iter().collect::<Vec<_>>(), left_out);
         outlook = again.outlook;
