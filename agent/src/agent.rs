@@ -11,7 +11,8 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::client::ApiServer;
 use crate::clock::Clock;
@@ -31,7 +32,7 @@ use crate::wear::{self, Wearer, Wearing};
 /// Exit status of an agent that ended while the ClusterNode of its name belonged to another machine.
 const ANOTHER_MACHINE: u8 = 3;
 
-/// How long a write of the state file that has begun may take when the agent ends.
+/// How long it may take to keep the newest state when the agent ends.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT.
@@ -51,7 +52,7 @@ async fn until_asked_to_stop(config: Config) -> anyhow::Result<ExitCode> {
     let wiring = Wiring::new(config);
     let view = Arc::new(wiring.view());
     let mut tasks = JoinSet::new();
-    wiring.begin(&mut tasks, listener, &view);
+    let mut keeper = wiring.begin(&mut tasks, listener, &view);
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => break,
@@ -67,11 +68,27 @@ async fn until_asked_to_stop(config: Config) -> anyhow::Result<ExitCode> {
                 task.context("a task of the agent failed")?;
                 anyhow::bail!("a task of the agent ended");
             }
+            ended = &mut keeper => {
+                ended.context("a task of the agent failed")?;
+                anyhow::bail!("a task of the agent ended");
+            }
         }
     }
     tell(&[NotifyState::Stopping]);
     tracing::info!("asked to stop: the ClusterNode, the Lease and the hats stay as they are");
-    Ok(match view.standing() {
+    let standing = view.standing();
+    // Without those who observe there are no more observations: the keeper of the state writes the last one and ends.
+    let last = async {
+        tasks.shutdown().await;
+        drop(wiring);
+        keeper.await
+    };
+    if timeout(LAST_WRITE, last).await.is_err() {
+        tracing::warn!(
+            "the newest state was not written in time: what NVML told last, and new names of devices, may be lost"
+        );
+    }
+    Ok(match standing {
         Standing::Another { .. } => ExitCode::from(ANOTHER_MACHINE),
         _ => ExitCode::SUCCESS,
     })
@@ -121,12 +138,10 @@ impl Wiring {
         }
     }
 
-    /// Starts every task.
-    fn begin(&self, tasks: &mut JoinSet<()>, listener: TcpListener, view: &Arc<View>) {
+    /// Starts every task, and apart from the others the one that keeps the state: it ends after them.
+    fn begin(&self, tasks: &mut JoinSet<()>, listener: TcpListener, view: &Arc<View>) -> JoinHandle<()> {
         let file = StateFile::of(&self.config.state_dir);
         tasks.spawn(self.observer(file.load()).run());
-        let retry = self.config.backoff.max.get();
-        tasks.spawn(state::keep(file, self.observations.subscribe(), retry, self.kept.clone()));
         tasks.spawn(Follower::new(&self.config, self.own.clone(), Arc::clone(&self.server)).run());
         tasks.spawn(self.lease_keeper().run());
         if let Some(enrollment) = self.config.enrollment.clone() {
@@ -136,6 +151,8 @@ impl Wiring {
         tasks.spawn(self.wearer().run());
         tasks.spawn(pages::serve(listener, Arc::clone(view)));
         tasks.spawn(supervisor::report(Arc::clone(view), self.observations.subscribe()));
+        let retry = self.config.backoff.max.get();
+        tokio::spawn(state::keep(file, self.observations.subscribe(), retry, self.kept.clone()))
     }
 
     fn observer(&self, kept: Option<State>) -> Observer {

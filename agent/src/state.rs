@@ -111,7 +111,8 @@ pub async fn keep(
         let changed = observations.changed();
         let ended =
             if failing { timeout(retry, changed).await.is_ok_and(|r| r.is_err()) } else { changed.await.is_err() };
-        if ended {
+        // What could not be written is tried once more.
+        if ended && !failing {
             return;
         }
         let Some(observation) = observations.borrow_and_update().clone() else { continue };
@@ -127,6 +128,9 @@ pub async fn keep(
                 trouble.log("the state file cannot be written", &error, Some(hint));
                 kept.send_replace(Kept { failure: Some(error.to_string()) });
             }
+        }
+        if ended {
+            return;
         }
     }
 }
@@ -163,6 +167,25 @@ mod tests {
         fs::create_dir(file.path()).unwrap();
         assert_eq!(file.load(), None);
         assert!(file.path().exists() && !folder.path().join("state.json.corrupt").exists());
+    }
+
+    #[tokio::test]
+    async fn the_newest_state_is_written_at_the_end_though_it_could_not_be_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::of(folder.path());
+        let in_the_way = file.path().join("in the way");
+        fs::create_dir_all(&in_the_way).unwrap();
+        let observations = watch::Sender::new(None);
+        let kept = watch::Sender::default();
+        let mut told = kept.subscribe();
+        let hour = Duration::from_secs(3600);
+        let keeper = tokio::spawn(keep(file.clone(), observations.subscribe(), hour, kept));
+        observations.send_replace(Some(Arc::new(Observation { state: state("a"), awaited: Vec::new() })));
+        told.wait_for(|kept| kept.failure.is_some()).await.unwrap();
+        fs::remove_dir_all(file.path()).unwrap();
+        drop(observations);
+        keeper.await.unwrap();
+        assert_eq!(file.load(), Some(state("a")));
     }
 
     #[test]
