@@ -178,7 +178,7 @@ mod tests {
         let observations = watch::Sender::new(None);
         let kept = watch::Sender::default();
         let mut told = kept.subscribe();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         let keeper = tokio::spawn(keep(file.clone(), observations.subscribe(), hour, kept));
         observations.send_replace(Some(Arc::new(Observation { state: state("a"), awaited: Vec::new() })));
         told.wait_for(|kept| kept.failure.is_some()).await.unwrap();
