@@ -23,9 +23,9 @@
 //! | [`serve`] | all outputs | HTTP |
 //! | [`supervisor`] | all outputs | sd_notify |
 //!
-//! **A restart changes nothing in the object.** Names of devices come from the state file, else from the object,
-//! which is not written before it was seen. The first write waits until NVML and the adb server have answered, up to `discovery.settle`, if the object shows this machine
-//! already. After that only differences are written.
+//! **A restart changes nothing in the object.** Names of devices come from the state file, else from the object, which is not written before it was
+//! seen. The first write waits until NVML and the adb server have answered, up to `discovery.settle`, if the object shows this machine already. After
+//! that only differences are written.
 //!
 //! **Identity.** The agent writes only while `spec.hardwareID` is its own ([`standing`]). While it is another machine's, the
 //! agent runs on, not ready, and watches: a person who clears the field lets this machine take the name. Stopped in that

@@ -3,9 +3,9 @@
 //! Co-signers are counted as identities, not as entries, and the wearer is none of them. An absent list is an empty one.
 //! Whether a co-signature is the co-signer's own is admission's to see; here it is taken as written.
 //!
-//! Bootstrap: HatPolicy's `bootstrap` names one hat and one wearer. Until a binding of that hat has been Active with a quorum (the
-//! hat's condition `QuorumReached`, and `bootstrapped` in the policy's status, which outlives the hat), one binding of that wearer passes without; its QuorumGrant has the reason `Bootstrap`.
-//! Then the exception is over, for good, and what was put on by it ends, unless it has a quorum of its own by then.
+//! Bootstrap: HatPolicy's `bootstrap` names one hat and one wearer. Until a binding of that hat has been Active with a quorum (the hat's condition
+//! `QuorumReached`, and `bootstrapped` in the policy's status, which outlives the hat), one binding of that wearer passes without; its QuorumGrant
+//! has the reason `Bootstrap`. Then the exception is over, for good, and what was put on by it ends, unless it has a quorum of its own by then.
 
 use std::collections::BTreeSet;
 

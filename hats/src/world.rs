@@ -86,8 +86,8 @@ impl World {
         Self { periods, ..Self::default() }
     }
 
-    /// Every action of a plan was carried out on this world, or [is left open](Self::leave_open). What the decision looked at has to change or to become due before it is
-    /// looked at again.
+    /// Every action of a plan was carried out on this world, or [is left open](Self::leave_open). What the decision looked at has to change or to
+    /// become due before it is looked at again.
     pub fn conclude(&mut self, outlook: Outlook) {
         self.agenda.conclude(outlook);
         if let Some(at) = self.agenda.concluded() {

@@ -6,10 +6,11 @@
 //! their order, those that do not depend on each other side by side ([`mod@batches`]). When one fails, the rest is dropped: what it was about is
 //! read anew where the answer says that the world is another one, and the decision is asked again, after a while if need be.
 //!
-//! **What the API server refuses for good** (a namespace that is not there, a webhook of others) must not stand in the way of everything that
-//! comes after it in the plan, nor must what somebody changes each time before it is written. A binding that cannot be written is set aside for a while and stays as it is, and so is a node whose hats or whose
-//! fence cannot be written: it takes nothing new and keeps what it has. Authority that cannot be given, and what nothing else depends on, is left
-//! out for a while; what is left out is looked at again with each decision, and nothing else for its sake.
+//! **What the API server refuses for good** (a namespace that is not there, a webhook of others) must not stand in the way of everything that comes
+//! after it in the plan, nor must what somebody changes each time before it is written. A binding that cannot be written is set aside for a while and
+//! stays as it is, and so is a node whose hats or whose fence cannot be written: it takes nothing new and keeps what it has. Authority that cannot be
+//! given, and what nothing else depends on, is left out for a while; what is left out is looked at again with each decision, and nothing else for its
+//! sake.
 
 mod act;
 mod batches;

@@ -4,8 +4,8 @@
 //! * Out: [`Observed`], the newest [`World`]; a copy of it is cheap.
 //!
 //! Nothing is decided before every kind was listed ([`Seen::is_complete`]), and listed again since this operator leads: a watch may have brought
-//! nothing for a while without a sign, and another operator decided meanwhile ([`Observed::list_anew`]). A watch that failed is not resumed: its kind is listed anew, and what was
-//! known before and is not listed any more is forgotten. So it is done after a while in any case (`api.resync`).
+//! nothing for a while without a sign, and another operator decided meanwhile ([`Observed::list_anew`]). A watch that failed is not resumed: its kind
+//! is listed anew, and what was known before and is not listed any more is forgotten. So it is done after a while in any case (`api.resync`).
 //!
 //! Versions are compared, and an older one is late news: but for a list. One that is older than what was known before it was asked for shows
 //! that the history of the API server has gone back, as after a restore from a backup. Everything that is known is of another history

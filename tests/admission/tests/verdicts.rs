@@ -24,6 +24,14 @@ async fn worn(plane: &ControlPlane) -> (String, Caller, Value) {
     (hat, wearer, binding)
 }
 
+/// The binding of a hat that somebody wears, and a person who supervises it.
+async fn supervised(plane: &ControlPlane) -> (Value, Caller) {
+    let (hat, _, binding) = worn(plane).await;
+    let supervisor = Caller::person(plane).await;
+    supervisor.may("supervise", &hat).await;
+    (binding, supervisor)
+}
+
 #[tokio::test]
 async fn each_speaks_for_itself() {
     let plane = installed().await;
@@ -98,9 +106,7 @@ async fn who_has_no_identity_judges_nobody() {
 #[tokio::test]
 async fn a_verdict_is_not_changed_by_another_text_of_its_time() {
     let plane = installed().await;
-    let (hat, _, binding) = worn(&plane).await;
-    let supervisor = Caller::person(&plane).await;
-    supervisor.may("supervise", &hat).await;
+    let (binding, supervisor) = supervised(&plane).await;
     let at = |action: &str, at: &str| json!({"by": supervisor.spiffe_id, "action": action, "at": at});
     supervisor.merge(&binding, given(&[&at("Revoke", "2026-01-01T00:00:00Z")])).await.is_allowed();
     for text in ["2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00.0Z", "2026-01-01T01:00:00+01:00"] {
@@ -119,24 +125,22 @@ async fn nobody_fills_the_list_so_that_a_hat_can_always_be_revoked() {
     for supervisor in [&eager, &other] {
         supervisor.may("supervise", &hat).await;
     }
-    let mut given_so_far: Vec<Value> = (1..=8).map(|day| verdict(&eager, "Restore", day)).collect();
-    let with = |more: &[Value]| json!({"spec": {"verdicts": given_so_far.iter().chain(more).collect::<Vec<_>>()}});
+    let eight: Vec<Value> = (1..=8).map(|day| verdict(&eager, "Restore", day)).collect();
+    let with = |more: &[Value]| given(&eight.iter().chain(more).collect::<Vec<_>>());
     eager.merge(&binding, with(&[])).await.is_allowed();
     let ninth = with(&[verdict(&eager, "Restore", 9)]);
     eager.merge(&binding, ninth).await.is_refused(422, "one supervisor gives at most 8 verdicts beside Revoke");
     let revokes: Vec<Value> = (10..=12).map(|day| verdict(&eager, "Revoke", day)).collect();
     eager.merge(&binding, with(&revokes)).await.is_refused(422, "one supervisor gives at most 2 verdicts to Revoke");
     eager.merge(&binding, with(&revokes[..1])).await.is_allowed();
-    given_so_far.push(revokes[0].clone());
-    other.merge(&binding, json!({"spec": {"verdicts": given_so_far.iter().chain([&verdict(&other, "Revoke", 13)]).collect::<Vec<_>>()}})).await.is_allowed();
+    let of_both = [revokes[0].clone(), verdict(&other, "Revoke", 13)];
+    other.merge(&binding, with(&of_both)).await.is_allowed();
 }
 
 #[tokio::test]
 async fn a_verdict_is_neither_taken_back_nor_changed() {
     let plane = installed().await;
-    let (hat, _, binding) = worn(&plane).await;
-    let supervisor = Caller::person(&plane).await;
-    supervisor.may("supervise", &hat).await;
+    let (binding, supervisor) = supervised(&plane).await;
     supervisor.merge(&binding, given(&[&verdict(&supervisor, "Probation", 1)])).await.is_allowed();
     supervisor.merge(&binding, given(&[])).await.is_refused(422, "spec.verdicts is append-only");
     let altered = given(&[&verdict(&supervisor, "Restore", 1)]);
